@@ -1,0 +1,231 @@
+"""One training run as data: what it reads, what it builds, how it learns. Frozen, resolved once, saved with the run.
+
+Command line and YAML name the fields as written here (``--train.epochs 300``). The defaults are the recipe that
+measured best; ``configs/reference.yaml`` holds the reference recipe of the application this one descends from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, Literal
+
+from utils.errors import ConfigError
+from utils.letterbox import ResizeRule
+
+LEVELS = ("P3", "P4", "P5")
+STRIDES = {"P3": 8, "P4": 16, "P5": 32}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What a run reads."""
+
+    train: str = "2007_train.txt"
+    """Annotation list to train on, as voc_annotation.py writes it."""
+    val: str = "2007_val.txt"
+    """Annotation list to validate on."""
+    classes: str = "model_data/voc_classes.txt"
+    """Class names, one a line."""
+    ignore_exif: bool = False
+    """Leave the EXIF orientation of photos alone."""
+    threads: int = 0
+    """Threads that decode and augment; 0 means one per CPU core, at most 16."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a run builds."""
+
+    backbone: str = "efficientnet_b0"
+    """A name of the backbone registry, such as efficientnet_b0 .. efficientnet_b7."""
+    weights: str = "none"
+    """Start of the backbone: none, imagenet, or a weights file; a checkpoint starts the whole detector."""
+    input_size: int = 416
+    """Side of the square input in pixels, a multiple of 32."""
+    resize: ResizeRule = "letterbox"
+    """How a photo becomes the square: letterbox keeps its proportions, stretch does not."""
+    anchors: str = "model_data/yolo_anchors.txt"
+    """Anchor sizes (width,height in pixels at anchor_size), comma-separated."""
+    anchor_size: int = 416
+    """The input size that the anchors file was made for; they are scaled to input_size."""
+    separable_head: bool = False
+    """Swap each 3x3 of the head for a depthwise 3x3 and a 1x1."""
+    decode: Literal["exp", "bounded"] = "bounded"
+    """exp: YOLOv3's exp(t) sizes; bounded: centre 2 sigmoid - 0.5, size (2 sigmoid)^2, which cannot explode."""
+    prior_probability: float = 0.01
+    """Objectness that an untrained detector gives every slot (arXiv:1708.02002); 0 leaves the biases at zero."""
+    batch_norm_momentum: float = 0.97
+    """How slowly the BatchNorm statistics follow; 0.99 is Keras' own, and too slow for short runs."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How a training photo is varied. Every range is drawn uniformly."""
+
+    enabled: bool = True
+    scale_min: float = 0.25
+    """Smallest size of the photo in the input, as a factor of the fitting size."""
+    scale_max: float = 2.0
+    """Largest such factor; above 1 the photo is cropped."""
+    aspect_jitter: float = 0.3
+    """The proportions change by up to (1 + j) / (1 - j)."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    flip_vertical: float = 0.0
+    """Probability of a vertical flip; for photos without an up, such as microscope slides."""
+    hue: float = 0.1
+    saturation: float = 0.7
+    value: float = 0.4
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How the loss assigns boxes to anchors and weighs its parts."""
+
+    assignment: Literal["best", "shape_iou"] = "shape_iou"
+    """best: one anchor per box; shape_iou: also every anchor whose shape IoU exceeds assignment_iou."""
+    assignment_iou: float = 0.4
+    ignore_iou: float = 0.5
+    """An unassigned slot is a negative when its decoded box overlaps every true box by less than this."""
+    objectness_target: Literal["one", "iou"] = "iou"
+    """What a positive's objectness learns: 1, or the IoU of its decoded box with the truth."""
+    normalisation: Literal["level", "positives"] = "positives"
+    """level: each level's sums by its own counts; positives: sums over all levels by all positives."""
+    box_weight: float = 2.0
+    objectness_weight: float = 1.0
+    class_weight: float = 0.5
+    balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Weights of the objectness loss for P3, P4, P5."""
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """A stretch of epochs with one setting. ``until_epoch`` is exclusive and counts from the start of the run."""
+
+    until_epoch: int
+    batch_size: int
+    frozen_backbone: bool
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast a run learns."""
+
+    freeze_epochs: int = 50
+    """The backbone stays frozen up to this epoch; 0 trains everything from the start."""
+    epochs: int = 300
+    """Epochs of the whole run, the frozen ones included."""
+    freeze_batch_size: int = 16
+    batch_size: int = 8
+    phases: tuple[PhaseConfig, ...] = ()
+    """Any other list of phases; replaces the four fields above."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: float = 0.001
+    """Base rate lr0. See scale_learning_rate."""
+    scale_learning_rate: bool = False
+    """Use clip(batch / 64 * lr0) between the optimizer's bounds, the reference's rule; off: lr0 as it is."""
+    min_learning_rate_ratio: float = 0.01
+    """The final rate as a share of the base rate."""
+    schedule: Literal["cosine", "step"] = "cosine"
+    momentum: float = 0.937
+    """SGD momentum, or beta1 of Adam and AdamW."""
+    weight_decay: float = 0.05
+    """Decoupled decay of AdamW, on kernels only. SGD and Adam use the head's L2 term instead."""
+    head_l2: float = 5e-4
+    """L2 on the head's kernels, part of the loss; 0 with adamw unless set on purpose."""
+    clip_norm: float = 10.0
+    """Gradients are scaled down to this global norm; 0 turns it off."""
+    eval_every: int = 10
+    """Epochs between mAP measurements; the last epoch is always measured."""
+    save_every: int = 50
+    """Epochs between the periodic checkpoints that are kept."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        for problem in _problems(self):
+            raise ConfigError(problem)
+
+
+def _problems(config: RunConfig) -> list[str]:
+    train, model = config.train, config.model
+    found = []
+    if model.input_size < 32 or model.input_size % 32:
+        found.append(f"model.input_size: {model.input_size}: must be a multiple of 32")
+    for name in ("batch_size", "freeze_batch_size", "epochs"):
+        if getattr(train, name) < 1:
+            found.append(f"train.{name}: {getattr(train, name)}: must be at least 1")
+    if not 0 <= train.freeze_epochs <= train.epochs:
+        found.append(f"train.freeze_epochs: {train.freeze_epochs}: must lie in 0..train.epochs ({train.epochs})")
+    for name in ("assignment_iou", "ignore_iou", "label_smoothing"):
+        if not 0 <= getattr(config.loss, name) <= 1:
+            found.append(f"loss.{name}: {getattr(config.loss, name)}: must lie in 0..1")
+    for name in ("flip", "flip_vertical"):
+        if not 0 <= getattr(config.augment, name) <= 1:
+            found.append(f"augment.{name}: {getattr(config.augment, name)}: must lie in 0..1")
+    if not 0 < config.augment.scale_min <= config.augment.scale_max:
+        found.append("augment.scale_min: must be above 0 and at most augment.scale_max")
+    if not 0 <= config.augment.aspect_jitter < 1:
+        found.append(f"augment.aspect_jitter: {config.augment.aspect_jitter}: must lie in 0..1, 1 excluded")
+    if train.learning_rate <= 0:
+        found.append(f"train.learning_rate: {train.learning_rate}: must be above 0")
+    if not 0 <= model.prior_probability < 1:
+        found.append(f"model.prior_probability: {model.prior_probability}: must lie in 0..1, 1 excluded")
+    ends = [phase.until_epoch for phase in train.phases]
+    if ends != sorted(set(ends)) or any(phase.batch_size < 1 for phase in train.phases):
+        found.append("train.phases: until_epoch must rise from phase to phase and batch_size be at least 1")
+    return found
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """What rebuilds a detector and tells how to feed and read it. Saved inside every checkpoint.
+
+    ``anchors_wh_px`` are in pixels of ``input_size``, in file order; ``masks`` index them for P3, P4, P5.
+    """
+
+    class_names: tuple[str, ...]
+    backbone: str
+    input_size: int
+    anchors_wh_px: tuple[tuple[float, float], ...]
+    masks: tuple[tuple[int, ...], ...] = ((0, 1, 2), (3, 4, 5), (6, 7, 8))
+    resize: ResizeRule = "letterbox"
+    separable_head: bool = False
+    decode: Literal["exp", "bounded"] = "bounded"
+    prior_probability: float = 0.01
+    batch_norm_momentum: float = 0.97
+    ignore_exif: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` is the inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DetectorSpec:
+        """The inverse of ``to_dict``, also after a trip through JSON, where tuples became lists."""
+        fixed = dict(values)
+        fixed["class_names"] = tuple(values["class_names"])
+        fixed["anchors_wh_px"] = tuple((float(w), float(h)) for w, h in values["anchors_wh_px"])
+        fixed["masks"] = tuple(tuple(int(i) for i in mask) for mask in values["masks"])
+        return cls(**fixed)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions that decide a run's numbers, for the record."""
+    names = ("tensorflow", "keras", "numpy", "opencv-python-headless", "grain")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
