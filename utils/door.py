@@ -1,0 +1,30 @@
+"""The frame every door stands in: errors become one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from utils.errors import UserError
+
+
+def run_door(main: Callable[[], int | None]) -> int:
+    """Runs ``main`` and returns the exit code: its own (None is 0), a UserError's, 4 for OSError, 130 for Ctrl-C."""
+    try:
+        return main() or 0
+    except UserError as error:
+        print(_one_line(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{where}{error.strerror or _one_line(error)}", file=sys.stderr)
+        return 4
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
