@@ -25,7 +25,8 @@ def pairwise_iou(first_xyxy: FloatArray, second_xyxy: FloatArray) -> FloatArray:
 
 def shape_iou(first_wh: FloatArray, second_wh: FloatArray) -> FloatArray:
     """IoU of boxes that share a centre. Widths and heights [N, 2], [M, 2] -> [N, M]."""
-    overlap = np.minimum(first_wh[:, None, :], second_wh[None, :, :]).prod(-1)
+    widths = np.minimum(first_wh[:, None, 0], second_wh[None, :, 0])
+    overlap = widths * np.minimum(first_wh[:, None, 1], second_wh[None, :, 1])
     union = first_wh.prod(-1)[:, None] + second_wh.prod(-1)[None, :] - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 
