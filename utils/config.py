@@ -131,12 +131,14 @@ class TrainConfig:
     min_learning_rate_ratio: float = 0.01
     """The final rate as a share of the base rate."""
     schedule: Literal["cosine", "step"] = "cosine"
+    schedule_by: Literal["epoch", "step"] = "step"
+    """Whether the rate changes once an epoch or at every step."""
     momentum: float = 0.937
     """SGD momentum, or beta1 of Adam and AdamW."""
     weight_decay: float = 0.05
-    """Decoupled decay of AdamW, on kernels only. SGD and Adam use the head's L2 term instead."""
+    """Decoupled decay of AdamW, on kernels only; the other optimizers do not use it."""
     head_l2: float = 5e-4
-    """L2 on the head's kernels, part of the loss; 0 with adamw unless set on purpose."""
+    """L2 on the head's kernels, part of the loss."""
     clip_norm: float = 10.0
     """Gradients are scaled down to this global norm; 0 turns it off."""
     eval_every: int = 10

@@ -1,0 +1,150 @@
+"""Checkpoints: one safetensors file each, written whole or not at all, with a checksum over every byte.
+
+The file's metadata holds ``detector`` (the DetectorSpec, so nothing else is needed to rebuild the detector), ``info``
+(epoch, step, metrics, and for training state the run's config) and ``sha256``. The checksum is that of the whole file
+with its own 64 digits replaced by zeros. Tensors are named ``model/...`` and, in training checkpoints, ``optimizer/...``.
+Nothing in the file can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from nets.detector import build_detector
+from utils.config import DetectorSpec
+from utils.errors import FileError
+from utils.files import write_atomically
+
+FORMAT = "efficientnet-yolo3 checkpoint 1"
+_BLANK = "0" * 64
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a checkpoint file holds. ``tensors`` are NumPy arrays by name; ``info`` is plain JSON data."""
+
+    spec: DetectorSpec
+    tensors: dict[str, np.ndarray]
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def group(self, prefix: str) -> dict[str, np.ndarray]:
+        """The tensors below ``prefix/``, without it."""
+        start = f"{prefix}/"
+        return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Writes ``checkpoint`` to ``path``. FileError (exit 4) when it cannot, and then whatever was there stays."""
+    metadata = {
+        "format": FORMAT,
+        "detector": json.dumps(checkpoint.spec.to_dict(), ensure_ascii=False),
+        "info": json.dumps(checkpoint.info, ensure_ascii=False),
+        "sha256": _BLANK,
+    }
+    content = save({name: np.ascontiguousarray(value) for name, value in checkpoint.tensors.items()}, metadata)
+    digest = hashlib.sha256(content).hexdigest()
+    write_atomically(path, content.replace(_field(_BLANK), _field(digest), 1))
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads and verifies ``path``. FileError naming what is wrong: missing, not a checkpoint, truncated, damaged."""
+    content = _content(Path(path))
+    header = _header(content, path)
+    metadata = header["__metadata__"]
+    digest = metadata["sha256"]
+    if hashlib.sha256(content.replace(_field(digest), _field(_BLANK), 1)).hexdigest() != digest:
+        raise FileError(f"{path}: checksum: does not match: the file is damaged; use another checkpoint of the run")
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise FileError(f"{path}: {error}: the file is damaged; use another checkpoint of the run") from error
+    spec = DetectorSpec.from_dict(json.loads(metadata["detector"]))
+    return Checkpoint(spec, tensors, json.loads(metadata["info"]))
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether ``path`` is a file that calls itself one of our checkpoints; says nothing about damage."""
+    if not Path(path).is_file():
+        return False
+    with Path(path).open("rb") as file:
+        head = file.read(4096)
+    return FORMAT.encode() in head
+
+
+def keep_previous(path: str | Path, previous: str | Path) -> None:
+    """Gives the checkpoint at ``path``, if any, the second name ``previous``, so that replacing it loses nothing."""
+    if not Path(path).exists():
+        return
+    temporary = Path(f"{previous}.linking")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:
+        # Some file systems have no links (exFAT, a few network shares).
+        write_atomically(previous, Path(path).read_bytes())
+        return
+    os.replace(temporary, previous)
+
+
+def model_tensors(model: keras.Model) -> dict[str, np.ndarray]:
+    """Every variable of the model under ``model/``: weights, BatchNorm statistics and random state."""
+    return {f"model/{name}": value for name, value in _variables(model).items()}
+
+
+def restore_model(model: keras.Model, tensors: dict[str, np.ndarray], source: str | Path) -> None:
+    """Sets every variable from ``tensors`` (names without ``model/``). FileError unless names and shapes agree exactly."""
+    variables = {variable.path: variable for variable in model.variables}
+    odd = sorted(set(variables) ^ set(tensors))
+    if odd:
+        raise FileError(f"{source}: {odd[0]}: {len(odd)} tensors differ from the detector's; not a checkpoint of it")
+    for name, variable in variables.items():
+        if tuple(variable.shape) != tensors[name].shape:
+            raise FileError(f"{source}: {name}: shape {tensors[name].shape}: the detector has {tuple(variable.shape)}")
+    for name, variable in variables.items():
+        variable.assign(tensors[name])
+
+
+def rebuild(checkpoint: Checkpoint, source: str | Path) -> keras.Model:
+    """The detector that ``checkpoint`` holds, with its weights."""
+    model = build_detector(checkpoint.spec)
+    restore_model(model, checkpoint.group("model"), source)
+    return model
+
+
+def _variables(model: keras.Model) -> dict[str, np.ndarray]:
+    return {variable.path: np.asarray(variable) for variable in model.variables}
+
+
+def _field(digest: str) -> bytes:
+    return f'"sha256":"{digest}"'.encode()
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise FileError(f"{path}: is a directory: give a checkpoint file in it, such as {path / 'best'}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}: give a checkpoint that train.py wrote") from error
+
+
+def _header(content: bytes, path: str | Path) -> dict[str, Any]:
+    """The JSON at the start of a safetensors file, if it is one of ours."""
+    length = int.from_bytes(content[:8], "little")
+    try:
+        header: dict[str, Any] = json.loads(content[8 : 8 + length])
+        if header["__metadata__"]["format"] == FORMAT and len(header["__metadata__"]["sha256"]) == 64:
+            return header
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise FileError(f"{path}: not a checkpoint that train.py wrote, or its beginning is damaged")

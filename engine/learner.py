@@ -1,0 +1,114 @@
+"""One training step and one validation step, over any tf.distribute strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from engine.dataset import Batch
+from engine.optimizer import build_optimizer
+from nets.detector import freeze_backbone, head_kernels
+from nets.loss import yolo_loss
+from utils.config import DetectorSpec, RunConfig
+
+PARTS = ("box", "objectness", "class", "l2")
+
+
+class Learner:
+    """The detector in one phase: frozen or not, with its optimizer. Made anew for each phase.
+
+    Every step runs on all replicas of ``strategy``; the batch is cut into equal shards.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        spec: DetectorSpec,
+        config: RunConfig,
+        strategy: tf.distribute.Strategy,
+        frozen_backbone: bool,
+    ) -> None:
+        self.model = model
+        self.spec = spec
+        self.config = config
+        self.strategy = strategy
+        freeze_backbone(model, frozen_backbone)
+        self.trainable = list(model.trainable_variables)
+        self.kernels = [kernel.value for kernel in head_kernels(model)]
+        with strategy.scope():
+            self.optimizer = build_optimizer(config.train, self.trainable)
+        self._train = tf.function(self._train_on_replicas, reduce_retracing=True)
+        self._validate = tf.function(self._validation_parts, reduce_retracing=True)
+
+    def train_step(self, batch: Batch, learning_rate: float) -> np.ndarray:
+        """Learns from ``batch``; the loss parts named by PARTS before the update, [4] float32."""
+        self.optimizer.learning_rate.assign(learning_rate)
+        return self._train(self._shards(batch.images), self._shards(batch.targets)).numpy()
+
+    def validation_step(self, batch: Batch) -> np.ndarray:
+        """The loss parts of ``batch`` without learning, [4] float32."""
+        return self._validate(batch.images, batch.targets).numpy()
+
+    def optimizer_tensors(self) -> dict[str, np.ndarray]:
+        """Step counter and slots, under ``optimizer/``."""
+        return {f"optimizer/{name}": np.asarray(variable) for name, variable in self._optimizer_variables().items()}
+
+    def restore_optimizer(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """The inverse of ``optimizer_tensors`` (names without ``optimizer/``)."""
+        for name, variable in self._optimizer_variables().items():
+            variable.assign(tensors[name])
+
+    def _optimizer_variables(self) -> dict[str, Any]:
+        return {f"{i:04d}/{variable.path}": variable for i, variable in enumerate(self.optimizer.variables)}
+
+    def _shards(self, value: Any) -> Any:
+        """``value`` (an array or a dict of arrays) cut along the batch into one shard per replica."""
+        replicas = self.strategy.num_replicas_in_sync
+        if isinstance(value, dict):
+            return {name: self._shards(array) for name, array in value.items()}
+        if replicas == 1:
+            return tf.constant(value)
+        parts = np.split(value, replicas)
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+        )
+
+    def _train_on_replicas(self, images: Any, targets: dict[str, Any]) -> Any:
+        parts = self.strategy.run(self._replica_step, args=(images, targets))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+
+    def _replica_step(self, images: Any, targets: dict[str, Any]) -> Any:
+        replicas = self.strategy.num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            outputs = self.model(images, training=True)
+            sums = _sum_over_replicas if replicas > 1 else tf.identity
+            parts = [*yolo_loss(outputs, targets, self.spec, self.config.loss, sums), self._l2() / replicas]
+            loss = tf.add_n(parts)
+        gradients = tape.gradient(loss, [variable.value for variable in self.trainable])
+        if self.config.train.clip_norm > 0:
+            gradients = self._clipped(gradients)
+        self.optimizer.apply(gradients, self.trainable)
+        return tf.stack(parts)
+
+    def _clipped(self, gradients: list[Any]) -> list[Any]:
+        """Scaled down to the norm of the whole batch's gradient, which needs the sum over replicas first."""
+        replicas = self.strategy.num_replicas_in_sync
+        if replicas > 1:
+            gradients = [g / replicas for g in _sum_over_replicas(gradients)]
+        clipped, _ = tf.clip_by_global_norm(gradients, self.config.train.clip_norm / replicas)
+        return clipped
+
+    def _l2(self) -> Any:
+        return self.config.train.head_l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in self.kernels])
+
+    def _validation_parts(self, images: Any, targets: dict[str, Any]) -> Any:
+        outputs = self.model(images, training=False)
+        return tf.stack([*yolo_loss(outputs, targets, self.spec, self.config.loss), self._l2()])
+
+
+def _sum_over_replicas(value: Any) -> Any:
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)

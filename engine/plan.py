@@ -1,0 +1,37 @@
+"""A run as a list of phases, and the detector it builds: what the config says, resolved once."""
+
+from __future__ import annotations
+
+from utils.anchors import read_anchors
+from utils.classes import read_classes
+from utils.config import LEVELS, DetectorSpec, PhaseConfig, RunConfig, TrainConfig, package_versions
+
+
+def phases(train: TrainConfig) -> tuple[PhaseConfig, ...]:
+    """The phases in order: those listed, or frozen then unfrozen. Never one of no epochs."""
+    if train.phases:
+        return train.phases
+    frozen = PhaseConfig(train.freeze_epochs, train.freeze_batch_size, frozen_backbone=True)
+    unfrozen = PhaseConfig(train.epochs, train.batch_size, frozen_backbone=False)
+    return tuple(p for p in (frozen, unfrozen) if p.until_epoch > (0 if p is frozen else frozen.until_epoch))
+
+
+def detector_spec(config: RunConfig) -> DetectorSpec:
+    """What the run builds: reads the class and anchor files, scales the anchors to the input size."""
+    model = config.model
+    anchors = read_anchors(model.anchors) * (model.input_size / model.anchor_size)
+    per_level = len(anchors) // len(LEVELS)
+    return DetectorSpec(
+        class_names=read_classes(config.data.classes),
+        backbone=model.backbone,
+        input_size=model.input_size,
+        anchors_wh_px=tuple((float(w), float(h)) for w, h in anchors),
+        masks=tuple(tuple(range(i * per_level, (i + 1) * per_level)) for i in range(len(LEVELS))),
+        resize=model.resize,
+        separable_head=model.separable_head,
+        decode=model.decode,
+        prior_probability=model.prior_probability,
+        batch_norm_momentum=model.batch_norm_momentum,
+        ignore_exif=config.data.ignore_exif,
+        versions=package_versions(),
+    )

@@ -1,0 +1,80 @@
+"""The files of a run (SEMANTICS 7): resolved config, one JSON line per epoch, TensorBoard events, checkpoints, plots."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import yaml
+
+from utils.config import RunConfig
+from utils.errors import ConfigError, FileError
+from utils.files import write_atomically
+
+EpochMetrics = dict[str, Any]
+
+
+class RunDirectory:
+    """Where everything about one run lies."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.last = self.path / "last"
+        self.previous = self.path / "previous"
+        self.best = self.path / "best"
+        self.plots = self.path / "plots"
+        self._events: Any = None
+
+    def start(self, config: RunConfig, class_names: tuple[str, ...]) -> None:
+        """Makes a new run. ConfigError when one is already here."""
+        if self.last.exists() or self.metrics_file.exists():
+            raise ConfigError(f"--run-dir: {self.path}: holds a run already; go on with --resume {self.path}")
+        text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+        write_atomically(self.config_file, text)
+        write_atomically(self.path / "classes.txt", "".join(f"{name}\n" for name in class_names))
+
+    def periodic(self, epoch: int) -> Path:
+        """The kept checkpoint of the state after ``epoch`` epochs."""
+        return self.path / "checkpoints" / f"epoch-{epoch:04d}"
+
+    def read_metrics(self) -> list[EpochMetrics]:
+        """One entry per finished epoch."""
+        if not self.metrics_file.exists():
+            return []
+        try:
+            return [json.loads(line) for line in self.metrics_file.read_text("utf-8").splitlines() if line.strip()]
+        except ValueError as error:
+            raise FileError(f"{self.metrics_file}: {error}: mend or remove the line") from error
+
+    def write_metrics(self, history: list[EpochMetrics]) -> None:
+        """All epochs so far; a resumed run thereby drops what came after its checkpoint."""
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in history)
+        write_atomically(self.metrics_file, lines)
+
+    def log_scalars(self, entry: EpochMetrics) -> None:
+        """The numbers of an epoch as TensorBoard events."""
+        with self._writer().as_default(step=entry["epoch"]):
+            for name, value in entry.items():
+                if isinstance(value, float | int) and name != "epoch":
+                    tf.summary.scalar(name, value)
+        self._writer().flush()
+
+    def log_picture(self, name: str, image: Any, epoch: int) -> None:
+        """An RGB picture [H, W, 3] uint8 as a TensorBoard event."""
+        with self._writer().as_default(step=epoch):
+            tf.summary.image(name, image[None])
+
+    def _writer(self) -> Any:
+        if self._events is None:
+            self._events = tf.summary.create_file_writer(str(self.path / "tensorboard"))
+        return self._events
+
+
+def _plain(config: RunConfig) -> dict[str, Any]:
+    """The config as YAML can hold it: tuples become lists."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[no-any-return]

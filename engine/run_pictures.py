@@ -1,0 +1,63 @@
+"""Pictures a person checks a run by: the first training batch as the network sees it, and what it finds in validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.dataset import Batch
+from engine.run_directory import RunDirectory
+from utils.config import DetectorSpec
+from utils.contact_sheet import contact_sheet
+from utils.images import read_image, write_image
+from utils.types import Detections, GroundTruth, ImageArray
+
+MOST_IMAGES = 16
+COLUMNS = 4
+CELL_PX = 360
+SHOWN_SCORE = 0.3
+
+
+def draw_batch(run: RunDirectory, batch: Batch, spec: DetectorSpec) -> None:
+    """``plots/first_batch.jpg``: augmented images of a batch with the boxes that the targets were made from."""
+    pictures = [_with_targets(batch, i, spec) for i in range(min(len(batch.images), MOST_IMAGES))]
+    titles = [Path(path).name for path in batch.paths[: len(pictures)]]
+    _publish(run, "first_batch", contact_sheet(pictures, titles, COLUMNS, CELL_PX), 0)
+
+
+def draw_predictions(
+    run: RunDirectory,
+    truths: Sequence[tuple[Path, GroundTruth]],
+    detections: Mapping[str, Detections],
+    epoch: int,
+    ignore_exif: bool = False,
+) -> None:
+    """``plots/validation.jpg``: detections above a score of 0.3 in photos spread over the validation list."""
+    chosen = np.unique(np.linspace(0, len(truths) - 1, MOST_IMAGES).astype(int))
+    pictures, titles = [], []
+    for index in chosen:
+        path, truth = truths[index]
+        found = detections[truth.image_id].above(SHOWN_SCORE)
+        pictures.append(found.draw(read_image(path, ignore_exif=ignore_exif)))
+        titles.append(f"{path.name}: {len(found)} found, {len(truth.boxes_xyxy)} labelled")
+    _publish(run, "validation", contact_sheet(pictures, titles, COLUMNS, CELL_PX), epoch)
+
+
+def _publish(run: RunDirectory, name: str, sheet: ImageArray, epoch: int) -> None:
+    write_image(run.plots / f"{name}.jpg", sheet)
+    run.log_picture(name, sheet, epoch)
+
+
+def _with_targets(batch: Batch, index: int, spec: DetectorSpec) -> ImageArray:
+    targets = batch.targets
+    real = targets["slots"][index] >= 0
+    boxes = targets["slot_boxes"][index][real] * spec.input_size
+    labelled = np.concatenate([boxes, targets["slot_classes"][index][real][:, None]], axis=1)
+    # With several anchors to a box it occurs several times.
+    unique = np.unique(labelled, axis=0)
+    class_ids = unique[:, 4].astype(np.int64)
+    names = tuple(spec.class_names[i] for i in class_ids)
+    shown = Detections(unique[:, :4], np.ones(len(unique), np.float32), class_ids, names)
+    return shown.draw(batch.images[index])

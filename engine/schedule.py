@@ -1,0 +1,51 @@
+"""The learning rate over a run (SEMANTICS 5)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from utils.config import TrainConfig
+
+REFERENCE_BATCH = 64
+SGD_BOUNDS = (5e-4, 5e-2)
+ADAM_BOUNDS = (3e-4, 1e-3)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Rates of one phase. ``epochs`` is the length of the whole run, whichever phase asks."""
+
+    base: float
+    final: float
+    epochs: int
+    kind: str = "cosine"
+
+    def rate(self, epoch: float) -> float:
+        """Learning rate at ``epoch``, counted from 0 at the start of the run; fractions are allowed."""
+        if self.kind == "step":
+            decay = (self.final / self.base) ** (1 / 9)
+            return self.base * decay ** (epoch // (self.epochs / 10))
+        warm_up = min(max(0.05 * self.epochs, 1.0), 3.0)
+        tail = min(max(0.05 * self.epochs, 1.0), 15.0)
+        start = max(0.1 * self.base, 1e-6)
+        if epoch <= warm_up:
+            return (self.base - start) * (epoch / warm_up) ** 2 + start
+        if epoch >= self.epochs - tail:
+            return self.final
+        progress = (epoch - warm_up) / (self.epochs - warm_up - tail)
+        return self.final + 0.5 * (self.base - self.final) * (1 + math.cos(math.pi * progress))
+
+
+def phase_schedule(train: TrainConfig, batch_size: int, epochs: int) -> Schedule:
+    """The schedule of a phase with ``batch_size``, in a run of ``epochs`` epochs.
+
+    With ``scale_learning_rate`` the rate follows the batch within the optimizer's bounds: clip(batch / 64 * lr0, ...).
+    """
+    base, final = train.learning_rate, train.learning_rate * train.min_learning_rate_ratio
+    if train.scale_learning_rate:
+        low, high = SGD_BOUNDS if train.optimizer == "sgd" else ADAM_BOUNDS
+        share = batch_size / REFERENCE_BATCH
+        base = min(max(share * base, low), high)
+        final = min(max(share * final, low * 0.01), high * 0.01)
+    return Schedule(base, final, epochs, train.schedule)

@@ -1,0 +1,147 @@
+"""What happens before the first step: reading and checking the data, building the detector, finding the devices."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from engine.checkpoint import Checkpoint, is_checkpoint, read_checkpoint, restore_model
+from engine.plan import detector_spec, phases
+from engine.run_directory import RunDirectory
+from engine.training import Trainer
+from nets.detector import build_detector
+from utils.config import DetectorSpec, RunConfig
+from utils.errors import ConfigError, DataError, FileError, UserError
+from utils.images import probe
+from utils.progress import Reporter
+from utils.records import read_annotation_list, refuse_overlap
+from utils.types import Record
+
+
+def start_run(
+    config: RunConfig, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
+) -> Trainer:
+    """A new run in ``run_dir``, ready to fit. Everything that can be wrong is found here, before the first step."""
+    spec = detector_spec(config)
+    run = RunDirectory(run_dir)
+    trainer = _trainer(config, spec, run, reporter, strategy, config.model.weights)
+    run.start(config, spec.class_names)
+    return trainer
+
+
+def resume_run(
+    config: RunConfig, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
+) -> Trainer:
+    """The run in ``run_dir``, ready to go on at the epoch where it stopped."""
+    run = RunDirectory(run_dir)
+    checkpoint, source = _newest(run, reporter)
+    if checkpoint.spec.class_names != detector_spec(config).class_names:
+        raise ConfigError(f"{run.path}: class list: differs from {config.data.classes}; restore the file or start anew")
+    trainer = _trainer(config, checkpoint.spec, run, reporter, strategy, "none")
+    trainer.restore(checkpoint)
+    reporter.say(f"resuming {source} after epoch {checkpoint.info['epoch']}")
+    return trainer
+
+
+def default_strategy() -> tf.distribute.Strategy:
+    """All GPUs of this machine where there are several; otherwise the one device there is."""
+    return tf.distribute.MirroredStrategy() if len(tf.config.list_physical_devices("GPU")) > 1 else _single_device()
+
+
+def _single_device() -> tf.distribute.Strategy:
+    return tf.distribute.get_strategy()
+
+
+def _trainer(
+    config: RunConfig,
+    spec: DetectorSpec,
+    run: RunDirectory,
+    reporter: Reporter,
+    strategy: tf.distribute.Strategy | None,
+    weights: str,
+) -> Trainer:
+    strategy = strategy or default_strategy()
+    _check_shards(config, strategy.num_replicas_in_sync)
+    train, val = read_lists(config, len(spec.class_names), reporter)
+    keras.utils.set_random_seed(config.train.seed)
+    with strategy.scope():
+        model = initial_detector(spec, weights)
+    return Trainer(config, spec, model, strategy, train, val, run, reporter)
+
+
+def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple[list[Record], list[Record]]:
+    """Both annotation lists, every image's header checked. DataError naming all files that cannot be used."""
+    train = read_annotation_list(config.data.train, class_count)
+    val = read_annotation_list(config.data.val, class_count)
+    refuse_overlap(train, val)
+    usable = _usable(train + val, config, reporter)
+    train, val = usable[: len(train)], usable[len(train) :]
+    kept = [record for record in train if record is not None]
+    if len(kept) < len(train):
+        reporter.say(f"{config.data.train}: {len(train) - len(kept)} images of a single pixel left out")
+    return kept, [record for record in val if record is not None]
+
+
+def _usable(records: list[Record], config: RunConfig, reporter: Reporter) -> list[Record | None]:
+    """Each record, or None where its image is too small to learn from."""
+    problems: list[str] = []
+
+    def look(record: Record) -> Record | None:
+        try:
+            size_hw = probe(Path(record.image_path), ignore_exif=config.data.ignore_exif).size_hw
+        except UserError as error:
+            problems.append(str(error))
+            return None
+        return record if max(size_hw) > 1 else None
+
+    with ThreadPoolExecutor() as pool:
+        looked = list(reporter.track(pool.map(look, records), "checking images", len(records)))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(f"{min(problems)}{more}")
+    return looked
+
+
+def initial_detector(spec: DetectorSpec, weights: str) -> keras.Model:
+    """A detector with its starting weights: random, ImageNet's, a backbone's .h5 file, or another detector's."""
+    if weights == "none":
+        return build_detector(spec)
+    if not is_checkpoint(weights):
+        return build_detector(spec, backbone_weights=weights)
+    checkpoint = read_checkpoint(weights)
+    for name in ("backbone", "separable_head", "decode", "masks"):
+        theirs, ours = getattr(checkpoint.spec, name), getattr(spec, name)
+        if theirs != ours:
+            raise FileError(f"{weights}: {name}: {theirs!r}: this run's model has {ours!r}; make them the same")
+    if len(checkpoint.spec.class_names) != len(spec.class_names):
+        raise FileError(
+            f"{weights}: classes: {len(checkpoint.spec.class_names)}: this run has {len(spec.class_names)}; "
+            "start from weights with as many"
+        )
+    model = build_detector(spec)
+    restore_model(model, checkpoint.group("model"), weights)
+    return model
+
+
+def _newest(run: RunDirectory, reporter: Reporter) -> tuple[Checkpoint, Path]:
+    """The last checkpoint, or the one before where the last is damaged, which is set aside and said."""
+    if not run.last.exists() and not run.previous.exists():
+        raise ConfigError(f"--resume: {run.path}: no run to go on with here; start one with --run-dir {run.path}")
+    try:
+        return read_checkpoint(run.last), run.last
+    except FileError as error:
+        if not run.previous.exists():
+            raise
+        reporter.say(f"{error}; going on from {run.previous}")
+        if run.last.exists():
+            run.last.replace(run.path / "last.damaged")
+    return read_checkpoint(run.previous), run.previous
+
+
+def _check_shards(config: RunConfig, replicas: int) -> None:
+    for phase in phases(config.train):
+        if phase.batch_size % replicas:
+            raise ConfigError(f"batch size: {phase.batch_size}: must be a multiple of the {replicas} devices in use")

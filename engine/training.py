@@ -1,0 +1,215 @@
+"""A training run from config to checkpoints: phases of epochs, each with its measurements and its pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from engine.checkpoint import Checkpoint, keep_previous, model_tensors, restore_model, save_checkpoint
+from engine.dataset import DetectionDataset
+from engine.evaluation import evaluate_records, ground_truths_for
+from engine.inference import Predictor
+from engine.learner import PARTS, Learner
+from engine.plan import phases
+from engine.run_directory import EpochMetrics, RunDirectory
+from engine.run_pictures import draw_batch, draw_predictions
+from engine.schedule import Schedule, phase_schedule
+from utils.config import DetectorSpec, PhaseConfig, RunConfig
+from utils.errors import DivergedError
+from utils.progress import Reporter
+from utils.training_plots import plot_curves
+from utils.types import Record
+
+
+@dataclass
+class Position:
+    """How far a run has come."""
+
+    epoch: int = 0
+    step: int = 0
+    best_map: float = -1.0
+    history: list[EpochMetrics] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a finished run came to."""
+
+    run_dir: Path
+    best_map: float | None
+    epochs: int
+    minutes: float
+
+
+class Trainer:
+    """Runs the phases of ``config`` on a built detector and keeps its run directory up to date."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        spec: DetectorSpec,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        train: list[Record],
+        val: list[Record],
+        run: RunDirectory,
+        reporter: Reporter,
+    ) -> None:
+        self.config, self.spec, self.model, self.strategy = config, spec, model, strategy
+        self.run, self.reporter = run, reporter
+        seed, threads = config.train.seed, config.data.threads
+        self.train_data = DetectionDataset(train, spec, config.loss, config.augment, seed, threads)
+        self.val_data = DetectionDataset(val, spec, config.loss, None, seed, threads)
+        self.position = Position()
+        self.phases = phases(config.train)
+        self.epochs = self.phases[-1].until_epoch
+        for phase in self.phases:
+            self.train_data.steps_per_epoch(phase.batch_size)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a training checkpoint: weights, and where the run stood."""
+        restore_model(self.model, checkpoint.group("model"), self.run.last)
+        info = checkpoint.info
+        history = [entry for entry in self.run.read_metrics() if entry["epoch"] < info["epoch"]]
+        self.position = Position(info["epoch"], info["step"], info["best_map"], history)
+        self._optimizer_state = checkpoint.group("optimizer")
+
+    _optimizer_state: dict[str, np.ndarray] | None = None
+
+    def fit(self) -> TrainingSummary:
+        """Trains to the end. DivergedError when the loss stops being a number; nothing is saved over then."""
+        started = time.monotonic()
+        for number, phase in enumerate(self.phases, start=1):
+            if self.position.epoch < phase.until_epoch:
+                self._run_phase(number, phase)
+        best = self.position.best_map
+        minutes = (time.monotonic() - started) / 60
+        return TrainingSummary(self.run.path, best if best >= 0 else None, self.position.epoch, minutes)
+
+    def _run_phase(self, number: int, phase: PhaseConfig) -> None:
+        learner = Learner(self.model, self.spec, self.config, self.strategy, phase.frozen_backbone)
+        starts_inside = number == 1 or self.position.epoch > self.phases[number - 2].until_epoch
+        if self._optimizer_state is not None and starts_inside:
+            learner.restore_optimizer(self._optimizer_state)
+        self._optimizer_state = None
+        schedule = phase_schedule(self.config.train, phase.batch_size, self.epochs)
+        state = "backbone frozen" if phase.frozen_backbone else "everything trains"
+        self.reporter.say(
+            f"phase {number} of {len(self.phases)}: epochs {self.position.epoch + 1} to {phase.until_epoch}, "
+            f"batch {phase.batch_size}, {state}"
+        )
+        while self.position.epoch < phase.until_epoch:
+            entry = self._run_epoch(learner, phase, schedule)
+            self._finish_epoch(learner, entry)
+
+    def _run_epoch(self, learner: Learner, phase: PhaseConfig, schedule: Schedule) -> EpochMetrics:
+        epoch, batch_size = self.position.epoch, phase.batch_size
+        steps = self.train_data.steps_per_epoch(batch_size)
+        sums, dropped, rate = np.zeros(len(PARTS)), 0, 0.0
+        batches = self.train_data.training_batches(epoch, batch_size)
+        started = time.monotonic()
+        title = f"epoch {epoch + 1}/{self.epochs}"
+        for step, batch in enumerate(self.reporter.track(batches, title, steps)):
+            if self.position.step == 0:
+                draw_batch(self.run, batch, self.spec)
+            rate = schedule.rate(epoch + (step / steps if self.config.train.schedule_by == "step" else 0.0))
+            parts = learner.train_step(batch, rate)
+            if not np.isfinite(parts).all():
+                raise DivergedError(self._diverged(epoch, step, batch.paths))
+            sums += parts
+            dropped += batch.dropped
+            self.position.step += 1
+        seconds = time.monotonic() - started
+        losses = _named(sums / steps, "train")
+        return {
+            "epoch": epoch,
+            "frozen_backbone": phase.frozen_backbone,
+            "learning_rate": rate,
+            "images_per_second": steps * batch_size / seconds,
+            "dropped_boxes": dropped,
+            **losses,
+        }
+
+    def _finish_epoch(self, learner: Learner, entry: EpochMetrics) -> None:
+        position = self.position
+        position.epoch += 1
+        entry.update(self._validate(learner))
+        every = self.config.train.eval_every
+        improved = False
+        if position.epoch == self.epochs or (every > 0 and position.epoch % every == 0):
+            improved = self._measure(entry)
+        position.history.append(entry)
+        self.run.write_metrics(position.history)
+        self.run.log_scalars(entry)
+        plot_curves(position.history, self.run.plots / "curves.png")
+        self._save(learner, improved)
+        self.reporter.say(_epoch_line(entry, self.epochs))
+
+    def _validate(self, learner: Learner) -> dict[str, float]:
+        """Loss on the validation list, each image counted alike."""
+        batch_size = min(self.phases[-1].batch_size, len(self.val_data))
+        sums, images = np.zeros(len(PARTS)), 0
+        for batch in self.val_data.validation_batches(batch_size):
+            sums += learner.validation_step(batch) * len(batch.images)
+            images += len(batch.images)
+        return _named(sums / images, "val")
+
+    def _measure(self, entry: EpochMetrics) -> bool:
+        """mAP on the validation list, by the evaluator that get_map uses. Whether it is the best so far."""
+        predictor = Predictor(self.model, self.spec)
+        truths = ground_truths_for(list(self.val_data.records), self.spec.class_names)
+        metrics, detections = evaluate_records(
+            predictor, truths, batch_size=self.config.train.batch_size, reporter=self.reporter
+        )
+        draw_predictions(self.run, truths, detections, self.position.epoch)
+        entry["map_50"] = metrics.voc_map_50
+        entry["coco_ap"] = metrics.coco_ap
+        score = metrics.voc_map_50 or 0.0
+        improved = score > self.position.best_map
+        self.position.best_map = max(score, self.position.best_map)
+        return improved
+
+    def _save(self, learner: Learner, improved: bool) -> None:
+        position, run = self.position, self.run
+        weights = model_tensors(self.model)
+        metrics = {key: value for key, value in position.history[-1].items() if isinstance(value, float | int)}
+        info: dict[str, Any] = {"epoch": position.epoch, "step": position.step, "metrics": metrics}
+        # A run too short to be measured still leaves a best one: the newest.
+        if improved or position.best_map < 0:
+            save_checkpoint(run.best, Checkpoint(self.spec, weights, info))
+        every = self.config.train.save_every
+        if every > 0 and position.epoch % every == 0:
+            save_checkpoint(run.periodic(position.epoch), Checkpoint(self.spec, weights, info))
+        state = {**info, "best_map": position.best_map, "config": dataclasses.asdict(self.config)}
+        keep_previous(run.last, run.previous)
+        save_checkpoint(run.last, Checkpoint(self.spec, {**weights, **learner.optimizer_tensors()}, state))
+
+    def _diverged(self, epoch: int, step: int, paths: tuple[str, ...]) -> str:
+        return (
+            f"{self.run.path}: epoch {epoch + 1} step {step + 1}: the loss is not a number any more; lower "
+            f"train.learning_rate (now {self.config.train.learning_rate:g}) or look at the images of this batch: "
+            + ", ".join(paths)
+        )
+
+
+def _named(values: np.ndarray, prefix: str) -> dict[str, float]:
+    parts = {f"{prefix}_{part}": float(value) for part, value in zip(PARTS, values, strict=True)}
+    return {f"{prefix}_loss": float(values.sum()), **parts}
+
+
+def _epoch_line(entry: EpochMetrics, epochs: int) -> str:
+    line = (
+        f"epoch {entry['epoch'] + 1}/{epochs}: loss {entry['train_loss']:.4f} (box {entry['train_box']:.4f}, "
+        f"objectness {entry['train_objectness']:.4f}, class {entry['train_class']:.4f}), "
+        f"val {entry['val_loss']:.4f}, lr {entry['learning_rate']:.2e}, {entry['images_per_second']:.1f} images/s"
+    )
+    measured = entry.get("map_50")
+    return line if measured is None or math.isnan(measured) else f"{line}, mAP@0.5 {measured:.4f}"

@@ -1,0 +1,110 @@
+"""How a training photo becomes a varied network input. Pure NumPy and OpenCV; all chance comes from one generator."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from utils.boxes import clip
+from utils.config import AugmentConfig
+from utils.letterbox import PADDING_GREY, ResizeRule, place, resize_into
+from utils.types import FloatArray, ImageArray, IntArray
+
+MIN_SIDE_PX = 1.0
+"""A box whose visible part is no wider or higher than this is left out."""
+
+
+def fit_sample(
+    image_rgb: ImageArray, boxes_xyxy: FloatArray, class_ids: IntArray, input_size: int, rule: ResizeRule
+) -> tuple[ImageArray, FloatArray, IntArray]:
+    """The plain network input of a photo and its boxes in input pixels, as validation and prediction see it."""
+    placement = place((image_rgb.shape[0], image_rgb.shape[1]), input_size, rule)
+    boxes, class_ids = _visible(placement.to_input(boxes_xyxy), class_ids, input_size)
+    return resize_into(image_rgb, placement, input_size), boxes, class_ids
+
+
+def augment_sample(
+    image_rgb: ImageArray,
+    boxes_xyxy: FloatArray,
+    class_ids: IntArray,
+    input_size: int,
+    rule: ResizeRule,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> tuple[ImageArray, FloatArray, IntArray]:
+    """A random view of a photo: scaled, stretched, shifted, flipped and recoloured (SEMANTICS 5).
+
+    Args:
+        image_rgb: [H, W, 3] uint8.
+        boxes_xyxy: [N, 4] image pixels.
+        class_ids: [N].
+        input_size: side of the square that is returned.
+        rule: "letterbox" starts from the photo's own proportions, "stretch" from the square's.
+        config: the ranges.
+        rng: where all chance comes from.
+
+    Returns:
+        The input [input_size, input_size, 3] uint8, the boxes still visible in input pixels [M, 4], their classes [M].
+    """
+    matrix = _random_view((image_rgb.shape[0], image_rgb.shape[1]), input_size, rule, config, rng)
+    view = _warp(image_rgb, matrix, input_size)
+    view = _recolour(view, config, rng)
+    corners = boxes_xyxy.reshape(-1, 2) * matrix.diagonal() + matrix[:, 2]
+    pairs = corners.reshape(-1, 2, 2)
+    boxes = np.concatenate([pairs.min(axis=1), pairs.max(axis=1)], axis=1)
+    return view, *_visible(boxes, class_ids, input_size)
+
+
+def _random_view(
+    size_hw: tuple[int, int], input_size: int, rule: ResizeRule, config: AugmentConfig, rng: np.random.Generator
+) -> FloatArray:
+    """[2, 3] matrix from image to input coordinates (both measured from the corner of the first pixel)."""
+    height, width = size_hw
+    jitter = config.aspect_jitter
+    aspect = width / height if rule == "letterbox" else 1.0
+    aspect *= rng.uniform(1 - jitter, 1 + jitter) / rng.uniform(1 - jitter, 1 + jitter)
+    longest = input_size * rng.uniform(config.scale_min, config.scale_max)
+    new_w, new_h = (longest, longest / aspect) if aspect >= 1 else (longest * aspect, longest)
+    # A larger view is shifted within the photo, a smaller one within the padding.
+    left, top = rng.uniform(0, 1, 2) * (input_size - new_w, input_size - new_h)
+    scale_x, scale_y = max(new_w, 1.0) / width, max(new_h, 1.0) / height
+    if rng.random() < config.flip:
+        scale_x, left = -scale_x, left + new_w
+    if rng.random() < config.flip_vertical:
+        scale_y, top = -scale_y, top + new_h
+    return np.array([[scale_x, 0.0, left], [0.0, scale_y, top]])
+
+
+def _warp(image_rgb: ImageArray, matrix: FloatArray, input_size: int) -> ImageArray:
+    scales = np.abs(matrix.diagonal())
+    height, width = image_rgb.shape[:2]
+    # Bilinear sampling skips pixels when it shrinks by more than two; averaging first keeps small objects visible.
+    if scales.min() < 0.5:
+        shrunk_wh = [max(1, round(side * min(1.0, 2 * s))) for side, s in zip((width, height), scales, strict=True)]
+        image_rgb = cv2.resize(image_rgb, shrunk_wh, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        matrix = matrix * [[width / shrunk_wh[0], 1, 1], [1, height / shrunk_wh[1], 1]]
+    # OpenCV measures from pixel centres, half a pixel in from the corner that our coordinates start at.
+    centred = matrix.copy()
+    centred[:, 2] += 0.5 * matrix.diagonal() - 0.5
+    grey = (PADDING_GREY,) * 3
+    return cv2.warpAffine(image_rgb, centred, (input_size, input_size), borderValue=grey)  # type: ignore[return-value]
+
+
+def _recolour(image_rgb: ImageArray, config: AugmentConfig, rng: np.random.Generator) -> ImageArray:
+    """Scales hue, saturation and value by factors from 1 - range to 1 + range."""
+    ranges = np.array([config.hue, config.saturation, config.value])
+    gains = 1 + rng.uniform(-1, 1, 3) * ranges
+    if not ranges.any():
+        return image_rgb
+    steps = np.arange(256)
+    table = np.empty((1, 256, 3), np.uint8)
+    table[0, :, 0] = (steps * gains[0]) % 180
+    table[0, :, 1:] = np.clip(steps[:, None] * gains[1:], 0, 255)
+    hsv = cv2.LUT(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2HSV), table)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
+
+
+def _visible(boxes_xyxy: FloatArray, class_ids: IntArray, input_size: int) -> tuple[FloatArray, IntArray]:
+    boxes = clip(boxes_xyxy, (input_size, input_size))
+    keep = ((boxes[:, 2:] - boxes[:, :2]) > MIN_SIDE_PX).all(axis=1)
+    return boxes[keep], class_ids[keep]

@@ -1,0 +1,72 @@
+"""Config from YAML and the command line, through jsonargparse: unknown keys fail and name the nearest known one."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse.util import ArgumentError
+
+from utils.config import RunConfig
+from utils.errors import ConfigError, did_you_mean
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+SECTIONS = tuple(field.name for field in dataclasses.fields(RunConfig))
+
+
+def run_config_parser(description: str) -> ArgumentParser:
+    """A parser that knows ``--config FILE`` and every field of RunConfig; doors add their own arguments."""
+    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML recipe, such as configs/bccd.yaml; flags override it")
+    parser.add_class_arguments(RunConfig)
+    return parser
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
+    """Parsed arguments. ConfigError instead of jsonargparse's own errors."""
+    for option, value in itertools.pairwise(sys.argv[1:] if argv is None else argv):
+        if option == "--config" and not Path(value).is_file():
+            raise ConfigError(f"--config: {value}: no such file; recipes lie in configs/")
+    try:
+        return parser.parse_args(None if argv is None else list(argv))
+    except (ArgumentError, OSError) as error:
+        raise ConfigError(_teach(str(error), parser)) from error
+
+
+def run_config(parser: ArgumentParser, arguments: Namespace) -> RunConfig:
+    """The RunConfig in parsed arguments."""
+    made = parser.instantiate(arguments)
+    return RunConfig(**{section: getattr(made, section) for section in SECTIONS})
+
+
+def read_run_config(path: Path) -> RunConfig:
+    """The config a run saved. ConfigError when it is missing or was changed into something unusable."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: not found: a run to resume holds the config it was started with")
+    parser = run_config_parser("")
+    return run_config(parser, parse(parser, ["--config", str(path)]))
+
+
+UNKNOWN_KEY = (
+    r"Group '(?P<group>[\w.]+)' does not accept option '(?P<key>[\w.]+)'",
+    r"Option '(?P<key>[\w.]+)' is not accepted",
+    r"nrecognized arguments?: --(?P<key>[\w.\-]+)",
+)
+
+
+def _teach(message: str, parser: ArgumentParser) -> str:
+    """One line, with the nearest known key where an unknown one was given."""
+    text = " ".join(message.split())
+    for pattern in UNKNOWN_KEY:
+        found = re.search(pattern, text)
+        if found:
+            parts = found.groupdict()
+            key = ".".join(part for part in (parts.get("group"), parts["key"]) if part)
+            known = [str(action.dest) for action in parser._actions]
+            return f"{key}: unknown key{did_you_mean(key.replace('-', '_'), known) or '; see --help'}"
+    return text.removeprefix("Parser key ")

@@ -1,0 +1,59 @@
+"""What a user sees of long work: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TextIO, TypeVar
+
+T = TypeVar("T")
+PLAIN_EVERY_S = 10.0
+
+
+class Reporter:
+    """Tells of progress on ``stream`` (stderr unless given). Safe to use without a terminal."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None, unit: str = "") -> Iterator[T]:
+        """Yields ``items`` while showing how far along they are and how long is left."""
+        if self.stream.isatty():
+            yield from self._bar(items, description, total)
+        else:
+            yield from self._plain(items, description, total, unit)
+
+    def _bar(self, items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+        # rich takes a tenth of a second to import, which tools that finish at once should not wait for.
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(file=self.stream), transient=True) as progress:
+            yield from progress.track(items, total=total, description=description)
+
+    def _plain(self, items: Iterable[T], description: str, total: int | None, unit: str) -> Iterator[T]:
+        last = time.monotonic()
+        for done, item in enumerate(items, start=1):
+            yield item
+            if time.monotonic() - last >= PLAIN_EVERY_S:
+                last = time.monotonic()
+                self.say(f"{description}: {done}{f'/{total}' if total else ''}{unit}")
+
+
+class Quiet(Reporter):
+    """Tells nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None, unit: str = "") -> Iterator[T]:
+        """Just ``items``."""
+        del description, total, unit
+        yield from items

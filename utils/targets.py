@@ -1,0 +1,104 @@
+"""From boxes to anchor slots. A slot is one anchor of one grid cell; slots are numbered over P3, P4, P5 in turn.
+
+Within a level the number runs over rows, columns and anchors of the mask, as the head's output does when flattened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from utils.boxes import shape_iou, xyxy_to_cxcywh
+from utils.config import LEVELS, STRIDES, DetectorSpec
+from utils.types import FloatArray, IntArray
+
+Assignment = Literal["best", "shape_iou"]
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """``slots`` [P] int32, and for each the box it must predict (index into the image's boxes) [P] int64.
+
+    ``dropped`` counts boxes for which no slot was free.
+    """
+
+    slots: IntArray
+    box_indices: IntArray
+    dropped: int
+
+
+def level_grids(input_size: int) -> dict[str, int]:
+    """Cells along a side of each level: 416 -> {"P3": 52, "P4": 26, "P5": 13}."""
+    return {level: input_size // STRIDES[level] for level in LEVELS}
+
+
+def slot_count(spec: DetectorSpec) -> int:
+    """Slots of all levels together."""
+    grids = level_grids(spec.input_size)
+    return sum(grids[level] ** 2 * len(mask) for level, mask in zip(LEVELS, spec.masks, strict=True))
+
+
+def assign(
+    boxes_xyxy: FloatArray, spec: DetectorSpec, assignment: Assignment = "best", assignment_iou: float = 0.4
+) -> Targets:
+    """Gives every box the slot it trains, by shape IoU between box and anchor (SEMANTICS 3).
+
+    Each box takes the slot of its best anchor in the cell of its centre. Where two meet, the better shape IoU keeps the
+    slot (the earlier box on a tie) and the other takes its next best anchor with a free slot. "shape_iou" then also
+    gives a box every free slot of its cells whose anchor overlaps by more than ``assignment_iou``, best pairs first.
+
+    Args:
+        boxes_xyxy: [N, 4] pixels of the input, centres inside it, sizes above 0.
+        spec: anchors, masks and input size.
+        assignment: "best" or "shape_iou".
+        assignment_iou: see above.
+    """
+    if len(boxes_xyxy) == 0:
+        return Targets(np.zeros(0, np.int32), np.zeros(0, np.int64), 0)
+    centres_sizes = xyxy_to_cxcywh(boxes_xyxy)
+    iou = shape_iou(centres_sizes[:, 2:], np.asarray(spec.anchors_wh_px, np.float64))
+    slots = _candidate_slots(centres_sizes[:, :2], spec)
+    in_use = np.flatnonzero((slots >= 0).any(axis=0))
+    preference = in_use[np.argsort(-iou[:, in_use], axis=1, kind="stable")]
+
+    taken: dict[int, int] = {}
+    by_first_choice = np.argsort(-iou[np.arange(len(iou)), preference[:, 0]], kind="stable")
+    waiting = []
+    for box in by_first_choice:
+        slot = int(slots[box, preference[box, 0]])
+        if slot in taken:
+            waiting.append(box)
+        else:
+            taken[slot] = int(box)
+    dropped = 0
+    for box in waiting:
+        free = (slot for slot in slots[box, preference[box, 1:]] if slot not in taken)
+        slot = int(next(free, -1))
+        if slot < 0:
+            dropped += 1
+        else:
+            taken[slot] = int(box)
+    if assignment == "shape_iou":
+        _take_more(taken, iou, slots, assignment_iou)
+    order = sorted(taken)
+    return Targets(np.array(order, np.int32), np.array([taken[slot] for slot in order], np.int64), dropped)
+
+
+def _take_more(taken: dict[int, int], iou: FloatArray, slots: IntArray, threshold: float) -> None:
+    pairs = np.argwhere((iou > threshold) & (slots >= 0))
+    for box, anchor in pairs[np.argsort(-iou[pairs[:, 0], pairs[:, 1]], kind="stable")]:
+        taken.setdefault(int(slots[box, anchor]), int(box))
+
+
+def _candidate_slots(centres_px: FloatArray, spec: DetectorSpec) -> IntArray:
+    """The slot of each box for each anchor of the file, -1 where no mask uses the anchor. [N, 2] -> [N, anchors]."""
+    slots = np.full((len(centres_px), len(spec.anchors_wh_px)), -1, np.int64)
+    start = 0
+    for (level, grid), mask in zip(level_grids(spec.input_size).items(), spec.masks, strict=True):
+        cells = np.clip(np.floor(centres_px / STRIDES[level]).astype(np.int64), 0, grid - 1)
+        for place, anchor in enumerate(mask):
+            slots[:, anchor] = start + (cells[:, 1] * grid + cells[:, 0]) * len(mask) + place
+        start += grid * grid * len(mask)
+    return slots
