@@ -1,0 +1,126 @@
+"""EfficientNet (arXiv:1905.11946) with the layer names and the arithmetic of the official Keras weights files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from nets.layers import LayerFactory, Silu, seed_for
+
+SE_RATIO = 0.25
+DROP_CONNECT = 0.2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks of one resolution as B0 has them; width and depth are scaled from here."""
+
+    kernel: int
+    repeats: int
+    filters_in: int
+    filters_out: int
+    expand: int
+    stride: int
+
+
+STAGES = (
+    Stage(3, 1, 32, 16, 1, 1),
+    Stage(3, 2, 16, 24, 6, 2),
+    Stage(5, 2, 24, 40, 6, 2),
+    Stage(3, 3, 40, 80, 6, 2),
+    Stage(5, 3, 80, 112, 6, 1),
+    Stage(5, 4, 112, 192, 6, 2),
+    Stage(3, 1, 192, 320, 6, 1),
+)
+
+
+@dataclass(frozen=True)
+class EfficientNet:
+    """One size of the family: ``width`` scales channels, ``depth`` scales repeats, ``dropout`` is before the top."""
+
+    width: float
+    depth: float
+    dropout: float
+
+    def filters(self, count: int) -> int:
+        """``count`` scaled to a multiple of 8, never more than 10% below."""
+        scaled = count * self.width
+        rounded = max(8, int(scaled + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+    def repeats(self, count: int) -> int:
+        """``count`` scaled and rounded up."""
+        return math.ceil(self.depth * count)
+
+    def trunk(self, x: Any, make: LayerFactory) -> Any:
+        """Normalised image [B, H, W, 3] -> output of stage 7 [B, H/32, W/32, C]."""
+        x = make.conv(self.filters(32), 3, "stem_conv", strides=2)(x)
+        x = Silu(name="stem_activation")(make.norm("stem_bn")(x))
+        block_count = sum(self.repeats(stage.repeats) for stage in STAGES)
+        index = 0
+        for number, stage in enumerate(STAGES, start=1):
+            for repeat in range(self.repeats(stage.repeats)):
+                first = repeat == 0
+                block = Block(
+                    name=f"block{number}{chr(ord('a') + repeat)}_",
+                    kernel=stage.kernel,
+                    stride=stage.stride if first else 1,
+                    filters_in=self.filters(stage.filters_in if first else stage.filters_out),
+                    filters_out=self.filters(stage.filters_out),
+                    expand=stage.expand,
+                    drop_rate=DROP_CONNECT * index / block_count,
+                )
+                x = block.apply(x, make)
+                index += 1
+        return x
+
+    def top(self, x: Any, classes: int, make: LayerFactory) -> Any:
+        """Output of stage 7 -> class probabilities [B, classes]."""
+        x = make.conv(self.filters(1280), 1, "top_conv")(x)
+        x = Silu(name="top_activation")(make.norm("top_bn")(x))
+        x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        x = make.dropout(self.dropout, "top_dropout")(x)
+        start = keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform", seed=seed_for(make.seed, "predictions"))
+        dense = keras.layers.Dense(
+            classes, activation="softmax", kernel_initializer=start, dtype="float32", name="predictions"
+        )
+        return dense(x)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Inverted residual with squeeze-and-excitation (arXiv:1801.04381, arXiv:1709.01507)."""
+
+    name: str
+    kernel: int
+    stride: int
+    filters_in: int
+    filters_out: int
+    expand: int
+    drop_rate: float
+
+    def apply(self, inputs: Any, make: LayerFactory) -> Any:
+        """[B, H, W, filters_in] -> [B, H/stride, W/stride, filters_out]."""
+        x, wide = inputs, self.filters_in * self.expand
+        if self.expand != 1:
+            x = make.conv(wide, 1, f"{self.name}expand_conv")(x)
+            x = Silu(name=f"{self.name}expand_activation")(make.norm(f"{self.name}expand_bn")(x))
+        x = make.depthwise(self.kernel, f"{self.name}dwconv", strides=self.stride)(x)
+        x = Silu(name=f"{self.name}activation")(make.norm(f"{self.name}bn")(x))
+        x = self._excite(x, wide, make)
+        x = make.norm(f"{self.name}project_bn")(make.conv(self.filters_out, 1, f"{self.name}project_conv")(x))
+        if self.stride == 1 and self.filters_in == self.filters_out:
+            if self.drop_rate > 0:
+                x = make.dropout(self.drop_rate, f"{self.name}drop", whole_samples=True)(x)
+            x = keras.layers.Add(name=f"{self.name}add")([x, inputs])
+        return x
+
+    def _excite(self, x: Any, wide: int, make: LayerFactory) -> Any:
+        narrow = max(1, int(self.filters_in * SE_RATIO))
+        weight = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{self.name}se_squeeze")(x)
+        weight = make.conv(narrow, 1, f"{self.name}se_reduce", bias=True, activation="silu")(weight)
+        weight = make.conv(wide, 1, f"{self.name}se_expand", bias=True, activation="sigmoid")(weight)
+        return keras.layers.Multiply(name=f"{self.name}se_excite")([x, weight])

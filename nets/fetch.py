@@ -1,0 +1,67 @@
+"""Published weights files: fetched once, checked against their published checksum, kept where Keras keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from utils.errors import FileError
+from utils.files import replacing
+
+TIMEOUT_SECONDS = 20
+CHUNK_BYTES = 1 << 20
+
+
+def cache_directory() -> Path:
+    """Where Keras' own applications keep their files too, so that nothing is fetched twice."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "models"
+
+
+def fetch_official(url: str, md5: str, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Local path of the file at ``url``, downloaded if it is not here or its MD5 is not ``md5``.
+
+    ``progress`` hears the bytes received and the total (0 when unknown). FileError, saying what to do instead, when it
+    cannot be had or is not the published file.
+    """
+    target = cache_directory() / url.rpartition("/")[2]
+    if target.is_file() and _md5(target) == md5:
+        return target
+    with replacing(target) as temporary:
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+                _receive(response, temporary, progress)
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise FileError(f"{target.name}: cannot be downloaded from {url} ({reason}){_else(target)}") from error
+        found = _md5(temporary)
+        if found != md5:
+            raise FileError(f"{url}: MD5 {found}: is not the published {md5}{_else(target)}")
+    return target
+
+
+def _else(target: Path) -> str:
+    return (
+        f"; download it on another machine and put it at {target}, give a weights file with --model.weights FILE,"
+        " or start from random weights with --model.weights none"
+    )
+
+
+def _receive(response: http.client.HTTPResponse, path: Path, progress: Callable[[int, int], None] | None) -> None:
+    total, received = int(response.headers.get("Content-Length") or 0), 0
+    with path.open("wb") as file:
+        while chunk := response.read(CHUNK_BYTES):
+            file.write(chunk)
+            received += len(chunk)
+            if progress is not None:
+                progress(received, total)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,253 @@
+"""Layers that Keras lacks or has only in a slower form, and the factory that names and seeds a network's layers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+PACKAGE = "efficientnet_yolo3"
+LEAKY_SLOPE = 0.1
+
+
+def seed_for(seed: int, name: str) -> int:
+    """A seed of its own for everything that has a name, the same in every process."""
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % (2**31 - 1)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def silu(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """Swish, x * sigmoid(x), arXiv:1702.03118, with a gradient of four passes over memory where TF's needs six.
+
+    With y = x s(x), the derivative s (1 + x (1 - s)) is s (1 + x - y), and multiplying by s(x) is what TF's
+    SoftplusGrad does in one kernel. y is kept anyway, as input of the convolution that follows.
+    """
+    y = tf.nn.silu(x)
+
+    def gradient(dy: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.SoftplusGrad(gradients=dy * (x - y + tf.ones([], x.dtype)), features=x)
+
+    return y, gradient
+
+
+def _replicas() -> int:
+    context = tf.distribute.get_replica_context()
+    return int(context.num_replicas_in_sync) if context is not None else 1
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
+    """Batch normalization (arXiv:1502.03167) over [B, H, W, C] through TF's fused kernel.
+
+    Numbers, weights (gamma, beta, moving_mean, moving_variance) and their order are those of
+    ``keras.layers.BatchNormalization``, whose unfused arithmetic is several times slower on CPU. As there,
+    ``trainable = False`` also means that the moving statistics are used and stay still.
+
+    Under tf.distribute with several replicas the batch moments are those of the global batch.
+    """
+
+    def __init__(self, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Makes the four weights, one value per channel."""
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False)
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
+        # Every replica computes the same update from the same global moments, so each writes its own copy.
+        still = {"trainable": False, "autocast": False, "aggregation": "none"}
+        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", **still)
+        self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones", **still)
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """[B, H, W, C] -> the same shape."""
+        if not (training and self.trainable):
+            moving_mean, moving_variance = tf.convert_to_tensor(self.moving_mean), self.moving_variance
+            return self._fused(inputs, moving_mean, tf.convert_to_tensor(moving_variance), training=False)[0]
+        outputs, mean, variance = self._global(inputs) if _replicas() > 1 else self._local(inputs)
+        self._follow(self.moving_mean, mean)
+        self._follow(self.moving_variance, variance)
+        return outputs
+
+    def _fused(self, inputs: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, training: bool) -> Any:
+        return tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=mean,
+            variance=variance,
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+
+    def _local(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        empty = tf.zeros([0], tf.float32)
+        outputs, mean, unbiased, *_ = self._fused(inputs, empty, empty, training=True)
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
+        # The kernel reports the variance with Bessel's correction; Keras keeps the plain one.
+        return outputs, mean, unbiased * ((count - 1.0) / count)
+
+    def _global(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        x = tf.cast(inputs, tf.float32)
+        # Sums around a point near the mean, the same on all replicas, keep the variance exact when the mean is large.
+        shift = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean))
+        around = x - shift
+        count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
+        sums = [tf.reduce_sum(around, [0, 1, 2]), tf.reduce_sum(tf.square(around), [0, 1, 2]), count[None]]
+        total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.concat(sums, 0))
+        channels = x.shape[-1]
+        offset = total[:channels] / total[-1]
+        variance = tf.nn.relu(total[channels:-1] / total[-1] - tf.square(offset))
+        mean = offset + shift
+        outputs = tf.nn.batch_normalization(
+            x, mean, variance, tf.convert_to_tensor(self.beta), tf.convert_to_tensor(self.gamma), self.epsilon
+        )
+        return tf.cast(outputs, inputs.dtype), mean, variance
+
+    def _follow(self, moving: keras.Variable, value: tf.Tensor) -> None:
+        value = tf.stop_gradient(value)
+        moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that rebuild the layer."""
+        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
+    """Dropout with a seed of its own, different on every replica, and off while the layer is frozen.
+
+    ``whole_samples`` drops samples as a whole: stochastic depth, arXiv:1603.09382. The state is the counter of a
+    ``keras.random.SeedGenerator``: it is in ``model.variables`` (not in ``model.weights``).
+    """
+
+    def __init__(self, rate: float, seed: int, whole_samples: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed = seed
+        self.whole_samples = whole_samples
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """[B, ...] -> the same shape; what is kept is scaled by 1 / (1 - rate)."""
+        if not (training and self.trainable and self.rate > 0):
+            return inputs
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            seed += tf.stack([0, tf.cast(context.replica_id_in_sync_group, tf.int32) << 24])
+        shape = tf.shape(inputs)
+        if self.whole_samples:
+            shape = tf.concat([shape[:1], tf.ones([inputs.shape.rank - 1], tf.int32)], 0)
+        kept = tf.random.stateless_uniform(shape, seed) >= self.rate
+        return inputs * tf.cast(tf.cast(kept, tf.float32) / (1.0 - self.rate), inputs.dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that rebuild the layer."""
+        own = {"rate": self.rate, "seed": self.seed, "whole_samples": self.whole_samples}
+        return {**super().get_config(), **own}
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What a network expects of its input: (x - mean) / std on raw RGB 0..255."""
+
+    mean_px: tuple[float, float, float]
+    std_px: tuple[float, float, float]
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PixelNormalization(keras.layers.Layer):  # type: ignore[misc]
+    """(x - mean) / std per channel, in units of 0..255. uint8 or float [B, H, W, 3] -> float."""
+
+    def __init__(self, mean_px: Sequence[float], std_px: Sequence[float], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mean_px = tuple(float(value) for value in mean_px)
+        self.std_px = tuple(float(value) for value in std_px)
+        self.built = True
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Raw RGB in, normalised RGB out."""
+        x = tf.cast(inputs, tf.float32)
+        return tf.cast((x - tf.constant(self.mean_px)) * (1.0 / tf.constant(self.std_px)), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that rebuild the layer."""
+        return {**super().get_config(), "mean_px": self.mean_px, "std_px": self.std_px}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Silu(keras.layers.Layer):  # type: ignore[misc]
+    """``silu`` as a layer."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Any shape -> the same shape."""
+        return silu(inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The input's."""
+        return input_shape
+
+
+@dataclass(frozen=True)
+class LayerFactory:
+    """Makes the layers of one network: initial values follow from ``seed`` and each layer's name alone."""
+
+    seed: int
+    batch_norm_momentum: float = 0.99
+    batch_norm_epsilon: float = 1e-3
+    kernel_std: float | None = None
+    """Standard deviation of normal kernels; None: VarianceScaling(2, fan_out), truncated normal."""
+
+    def kernel_initializer(self, name: str) -> keras.Initializer:
+        """The start of the kernel of layer ``name``."""
+        seed = seed_for(self.seed, name)
+        if self.kernel_std is not None:
+            return keras.initializers.RandomNormal(stddev=self.kernel_std, seed=seed)
+        return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal", seed=seed)
+
+    def conv(self, filters: int, size: int, name: str, strides: int = 1, bias: bool = False, **kwargs: Any) -> Any:
+        """A convolution padded 'same': for stride 2 that is the official graphs' ``correct_pad``, at every size."""
+        kernel = self.kernel_initializer(name)
+        return keras.layers.Conv2D(
+            filters, size, strides, "same", use_bias=bias, kernel_initializer=kernel, name=name, **kwargs
+        )
+
+    def depthwise(self, size: int, name: str, strides: int = 1) -> Any:
+        """A depthwise convolution without bias, padded like ``conv``."""
+        kernel = self.kernel_initializer(name)
+        return keras.layers.DepthwiseConv2D(
+            size, strides, "same", use_bias=False, depthwise_initializer=kernel, name=name
+        )
+
+    def norm(self, name: str) -> FusedBatchNormalization:
+        """Batch normalization with the network's momentum and epsilon."""
+        return FusedBatchNormalization(self.batch_norm_momentum, self.batch_norm_epsilon, name=name)
+
+    def dropout(self, rate: float, name: str, whole_samples: bool = False) -> SeededDropout:
+        """Dropout, or with ``whole_samples`` stochastic depth."""
+        return SeededDropout(rate, seed_for(self.seed, name), whole_samples, name=name)
+
+    def leaky_relu(self, name: str) -> Any:
+        """Leaky ReLU with YOLO's slope of 0.1."""
+        return keras.layers.LeakyReLU(LEAKY_SLOPE, name=name)
