@@ -1,0 +1,52 @@
+"""Class lists: one name a line; the line number is the class id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from utils.errors import ConfigError, DataError
+from utils.files import write_atomically
+from utils.inputs import open_regular
+
+
+def read_classes(path: str | Path, warn: Callable[[str], None] | None = None) -> tuple[str, ...]:
+    """Class names in file order, spaces around them removed. ``warn`` hears of blank lines, which are ignored.
+
+    ConfigError for a missing or empty file; DataError for a name given twice or text that is not UTF-8.
+    """
+    if not Path(path).exists():
+        raise ConfigError(f"{path}: no such class list: give a file with one class name a line")
+    file, _ = open_regular(path, "class list")
+    with file:
+        data = file.readall()
+    try:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    if not lines[-1]:
+        lines.pop()
+    first_line: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        name = line.strip()
+        if not name:
+            if warn:
+                warn(f"{path}: line {number}: blank line: ignored")
+        elif name in first_line:
+            raise DataError(f"{path}: line {number}: {name!r}: also in line {first_line[name]}: delete one")
+        else:
+            first_line[name] = number
+    if not first_line:
+        raise ConfigError(f"{path}: holds no class: write one class name a line")
+    return tuple(first_line)
+
+
+def write_classes(path: str | Path, class_names: Iterable[str]) -> None:
+    """Writes one name a line. DataError for a name that ``read_classes`` would not give back."""
+    names = list(class_names)
+    for name in names:
+        if not name or name != name.strip() or "\n" in name or "\r" in name:
+            raise DataError(f"{path}: {name!r}: cannot be a line of a class list: rename the class")
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: a class name is given twice: delete one")
+    write_atomically(path, "".join(f"{name}\n" for name in names))

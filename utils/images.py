@@ -1,0 +1,109 @@
+"""Decoding: any image file becomes [H, W, 3] uint8 RGB, turned as EXIF says, exactly once."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from utils.errors import DataError
+from utils.image_headers import (
+    IMAGE_SUFFIXES,
+    ImageInfo,
+    Warn,
+    image_format,
+    jpeg_header,
+    opened_by_pillow,
+    pillow_orientation,
+    probe,
+)
+from utils.inputs import open_regular
+from utils.letterbox import PADDING_GREY
+from utils.types import ImageArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["IMAGE_SUFFIXES", "ImageInfo", "decode_image", "probe", "read_image"]
+
+MAX_FILE_BYTES = 1 << 30
+
+_TURNS: dict[int, Callable[[ImageArray], ImageArray]] = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: image[::-1].transpose(1, 0, 2),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: image[:, ::-1].transpose(1, 0, 2),
+}
+"""What makes a stored image upright, by EXIF orientation."""
+_UNDOES = {5: 5, 6: 8, 7: 7, 8: 6}
+
+
+def read_image(path: str | Path, ignore_exif: bool = False, warn: Warn | None = None) -> ImageArray:
+    """Reads an image file: [H, W, 3] uint8 RGB.
+
+    DataError when it is missing, no regular file, truncated, of a format we do not read, or over 100 megapixels.
+    ``warn`` gets a message for a wrong extension and for an animation, of which the first frame is taken.
+    """
+    name = os.fspath(path)
+    file, size = open_regular(path, "image")
+    with file:
+        # What is no image is refused before all of it is in memory.
+        head = file.read(4096)
+        image_format(head, name)
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"{name}: image file of {size} bytes: over 1 GiB, make it smaller")
+        data = head + file.readall() if size > len(head) else head
+    return decode_image(data, name, ignore_exif, warn)
+
+
+def decode_image(data: bytes, name: str, ignore_exif: bool = False, warn: Warn | None = None) -> ImageArray:
+    """Decodes the bytes of an image file, as ``read_image`` does. ``name`` stands in messages."""
+    kind = image_format(data[:4096], name, warn)
+    if kind == "JPEG":
+        header = jpeg_header(lambda offset, count: data[offset : offset + count], name)
+        # OpenCV fills the missing part of a truncated JPEG with grey and says nothing.
+        if data.rfind(b"\xff\xd9") < header.data_offset:
+            raise DataError(f"{name}: is truncated, the end of the picture is missing: copy it again")
+        if header.components in (1, 3):
+            flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if image is not None:
+                upright = _TURNS[1 if ignore_exif else header.orientation](image)  # type: ignore[arg-type]
+                return np.ascontiguousarray(upright)
+    return _decode_with_pillow(data, kind, name, ignore_exif, warn)
+
+
+def _decode_with_pillow(data: bytes, kind: str, name: str, ignore_exif: bool, warn: Warn | None) -> ImageArray:
+    with opened_by_pillow(io.BytesIO(data), kind, name) as image:
+        orientation = pillow_orientation(image)
+        if warn and kind != "JPEG" and getattr(image, "is_animated", False):
+            warn(f"{name}: holds {getattr(image, 'n_frames', 2)} frames: the first one is used")
+        image.load()
+        pixels = _rgb_pixels(image)
+    # Pillow turns a TIFF while loading it, and no other format.
+    if kind == "TIFF":
+        turn = _UNDOES.get(orientation, orientation) if ignore_exif else 1
+    else:
+        turn = 1 if ignore_exif else orientation
+    return np.ascontiguousarray(_TURNS[turn](pixels))
+
+
+def _rgb_pixels(image: Image) -> ImageArray:
+    if image.mode.startswith("I;16"):
+        # 65535 / 257 = 255: scaled, so that neither end of the range is lost.
+        grey = np.asarray(image, np.uint16).astype(np.float32) / 257
+        return np.repeat(np.rint(grey).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = np.asarray(image.convert("RGBA"), np.uint16)
+        alpha = rgba[..., 3:]
+        return ((rgba[..., :3] * alpha + PADDING_GREY * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return np.array(image.convert("RGB"))

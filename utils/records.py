@@ -1,0 +1,126 @@
+"""Annotation lists: ``path x1,y1,x2,y2,class ...``, one image a line, read from the right: paths may hold spaces."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import ConfigError, DataError
+from utils.files import write_atomically
+from utils.inputs import open_regular
+from utils.types import Record
+
+_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_BOX = re.compile(rf"(?:{_NUMBER},){{4}}{_NUMBER}")
+_NUMBERS = re.compile(rf"{_NUMBER}(?:,{_NUMBER})+,?")
+_BLANK = " \t\r\n"
+_EXACT = float(1 << 53)
+
+
+def parse_record(line: str, class_count: int | None = None) -> Record:
+    """The inverse of ``format_record``; also reads the reference's lists of integers.
+
+    DataError for a box that has not five numbers, has no area, or whose class id is not a whole number below
+    ``class_count`` (None: any).
+    """
+    tokens = line.strip(_BLANK).split(" ")
+    first = len(tokens)
+    # The first token is the path, or the start of it, whatever it looks like.
+    while first > 1 and (not tokens[first - 1] or _BOX.fullmatch(tokens[first - 1])):
+        first -= 1
+    if first > 1 and _NUMBERS.fullmatch(tokens[first - 1]):
+        count = tokens[first - 1].strip(",").count(",") + 1
+        raise DataError(f"box {tokens[first - 1]!r}: {count} numbers: a box is x1,y1,x2,y2,class")
+    boxes = [token.split(",") for token in tokens[first:] if token]
+    path = " ".join(tokens[:first])
+    if not path:
+        raise DataError("image path: missing: a line is the path, then the boxes")
+    if not boxes:
+        return Record(path, np.zeros((0, 4)), np.zeros(0, np.int64))
+    corners = np.array([[float(number) for number in box[:4]] for box in boxes])
+    class_ids = [_class_id(box[4], class_count) for box in boxes]
+    _require_area(corners)
+    return Record(path, corners, np.array(class_ids, np.int64))
+
+
+def _class_id(text: str, class_count: int | None) -> int:
+    if not text.isdigit():
+        raise DataError(f"class id {text!r}: must be a whole number from 0")
+    number = int(text)
+    if class_count is not None and number >= class_count:
+        raise DataError(f"class id {number}: only {class_count} classes (0..{class_count - 1}): wrong class list?")
+    return number
+
+
+def _require_area(boxes_xyxy: np.ndarray) -> None:
+    if not (np.isfinite(boxes_xyxy).all() and (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all()):
+        bad = next(box for box in boxes_xyxy if not (np.isfinite(box).all() and (box[:2] < box[2:]).all()))
+        shown = ",".join(_shortest(float(value)) for value in bad)
+        raise DataError(f"box {shown}: needs finite numbers with x1 < x2 and y1 < y2: correct or delete it")
+
+
+def format_record(record: Record) -> str:
+    """One line, without its end. Numbers in the shortest form that reads back as the same float; integers without .0.
+
+    DataError for a path that would not read back: with a line break, blanks at its ends, or a last word like a box.
+    """
+    path = record.image_path
+    if not path or "\n" in path or "\r" in path:
+        raise DataError(f"image path {path!r}: empty or holds a line break: rename the file")
+    last = path.rpartition(" ")[2]
+    if path.strip(_BLANK) != path or path[0] == "\ufeff" or (last != path and _NUMBERS.fullmatch(last)):
+        raise DataError(f"image path {path!r}: its end or start cannot be told from the list's own marks: rename it")
+    _require_area(record.boxes_xyxy)
+    parts = [path]
+    for box, class_id in zip(record.boxes_xyxy.tolist(), record.class_ids.tolist(), strict=True):
+        parts.append(f"{','.join(map(_shortest, box))},{class_id}")
+    return " ".join(parts)
+
+
+def _shortest(value: float) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
+
+
+def read_annotation_list(path: str | Path, class_count: int | None = None) -> list[Record]:
+    """All images of a list. Paths are kept as written; names that are not UTF-8 come as ``os.fsdecode`` gives them.
+
+    ConfigError when the list is missing or empty; DataError, with the line number, for a line that is not right.
+    """
+    if not Path(path).exists():
+        raise ConfigError(f"{path}: no such annotation list: make it with voc_annotation.py")
+    file, _ = open_regular(path, "annotation list")
+    with file:
+        text = file.readall().decode("utf-8-sig", "surrogateescape")
+    records = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip(_BLANK):
+            try:
+                records.append(parse_record(line, class_count))
+            except DataError as error:
+                raise DataError(f"{path}: line {number}: {error}") from error
+    if not records:
+        raise ConfigError(f"{path}: is empty: make it with voc_annotation.py")
+    return records
+
+
+def write_annotation_list(path: str | Path, records: Iterable[Record]) -> None:
+    """Writes a list as a whole or not at all. DataError for a record that would not read back."""
+    lines = "".join(f"{format_record(record)}\n" for record in records)
+    try:
+        data = lines.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: an image path holds {error.object[error.start]!r}: rename the file") from error
+    write_atomically(path, data)
+
+
+def refuse_overlap(train: Sequence[Record], val: Sequence[Record]) -> None:
+    """DataError naming the images that are in both: validation would measure what was learned by heart."""
+    seen = {os.path.abspath(record.image_path) for record in train}
+    both = [record.image_path for record in val if os.path.abspath(record.image_path) in seen]
+    if both:
+        more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+        raise DataError(f"{both[0]}{more}: in the training and the validation list: take it out of one")

@@ -1,0 +1,199 @@
+"""The VOCdevkit layout: VOC<year>/{Annotations,JPEGImages,ImageSets/Main}, and the ground truth it holds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from utils.annotations import fit_to_image, parse_annotation
+from utils.errors import ConfigError, DataError, did_you_mean
+from utils.image_headers import IMAGE_SUFFIXES, probe
+from utils.inputs import open_regular
+from utils.types import Annotation, GroundTruth
+
+__all__ = [
+    "annotation_path_for",
+    "annotation_stems",
+    "fit_to_image",
+    "ground_truth_beside",
+    "image_path_for",
+    "image_sets",
+    "index_images",
+    "load_ground_truth",
+    "parse_annotation",
+    "read_image_set",
+    "voc_year_dir",
+    "voc_years",
+]
+
+_FLAGGED = re.compile(r"(.*\S)[ \t]+(?:-1|0|1)")
+
+
+def voc_years(root: str | Path) -> list[str]:
+    """The years below a VOCdevkit folder: VOC2007 and VOC2012 give ["2007", "2012"]. ConfigError when there is none."""
+    folder = Path(root)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder: give the VOCdevkit folder, which holds VOC2007 or the like")
+    years = sorted(
+        item.name[3:] for item in folder.iterdir() if item.name[:3] == "VOC" and (item / "Annotations").is_dir()
+    )
+    years = [year for year in years if year]
+    if not years:
+        if (folder / "Annotations").is_dir():
+            raise ConfigError(
+                f"{folder}: holds Annotations itself: name this folder VOC2007 or the like, give its parent"
+            )
+        raise ConfigError(f"{folder}: holds no folder VOC<year> with Annotations in it: see VOCdevkit/README.md")
+    return years
+
+
+def voc_year_dir(root: str | Path, year: str) -> Path:
+    """The folder of a year. ConfigError when it is not there."""
+    years = voc_years(root)
+    if year not in years:
+        raise ConfigError(f"{root}: year {year!r}: not here{did_you_mean(year, years)}; there is {', '.join(years)}")
+    return Path(root) / f"VOC{year}"
+
+
+def _plain_name(stem: str) -> str:
+    if not stem or stem in (".", "..") or any(character in stem for character in "/\\\0\n"):
+        raise DataError(f"{stem!r}: not a plain image name: links and paths out of the folder are never followed")
+    return stem
+
+
+def _names(folder: Path) -> list[os.DirEntry[str]]:
+    """Entries of a folder by name, but for hidden ones such as the ``._x`` that macOS leaves."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder}: folder cannot be read: {error.strerror}: see VOCdevkit/README.md") from error
+
+
+def annotation_stems(year_dir: Path) -> list[str]:
+    """Names, without ``.xml``, of all annotation files, sorted by code point."""
+    return [entry.name[:-4] for entry in _names(year_dir / "Annotations") if entry.name.endswith(".xml")]
+
+
+def annotation_path_for(year_dir: Path, stem: str) -> Path:
+    """Where the annotation of an image lies."""
+    return year_dir / "Annotations" / f"{_plain_name(stem)}.xml"
+
+
+def index_images(year_dir: Path) -> dict[str, list[str]]:
+    """File names in JPEGImages by stem, whatever their suffix; for ``image_path_for``."""
+    index: dict[str, list[str]] = {}
+    for entry in _names(year_dir / "JPEGImages"):
+        stem, suffix = os.path.splitext(entry.name)
+        if suffix.lower() in IMAGE_SUFFIXES:
+            index.setdefault(stem, []).append(entry.name)
+    return index
+
+
+def image_path_for(year_dir: Path, stem: str, index: dict[str, list[str]] | None = None) -> Path:
+    """The image of a stem, of any format we read. ``index`` (see ``index_images``) saves listing the folder again.
+
+    DataError when there is none, more than one, or when it is a link.
+    """
+    names = (index_images(year_dir) if index is None else index).get(_plain_name(stem), [])
+    folder = year_dir / "JPEGImages"
+    if not names:
+        raise DataError(f"{folder / stem}.*: no such image: add it, or delete {stem}.xml and its line in ImageSets")
+    if len(names) > 1:
+        raise DataError(f"{folder / stem}.*: {' and '.join(names)}: one annotation, {len(names)} images: keep one")
+    path = folder / names[0]
+    if path.is_symlink():
+        raise DataError(f"{path}: is a link: links are not followed here, put the image itself in its place")
+    return path
+
+
+def image_sets(year_dir: Path) -> list[str]:
+    """Names of the splits in ImageSets/Main, sorted; empty without that folder."""
+    folder = year_dir / "ImageSets" / "Main"
+    return [entry.name[:-4] for entry in _names(folder) if entry.name.endswith(".txt")] if folder.is_dir() else []
+
+
+def read_image_set(year_dir: Path, split: str, warn: Callable[[str, str], None] | None = None) -> list[str]:
+    """Image stems of ImageSets/Main/<split>.txt in file order, each once (``warn(kind, message)`` for repeats).
+
+    A flag column (-1, 0, 1), as the devkit's per-class lists have, is left out. ConfigError when there is no such
+    split; DataError when it is empty or names something outside the folder.
+    """
+    path = year_dir / "ImageSets" / "Main" / f"{split}.txt"
+    if split not in image_sets(year_dir):
+        known = image_sets(year_dir)
+        there = f"there is {', '.join(known)}" if known else "there is no ImageSets/Main here"
+        raise ConfigError(f"{path}: no such split{did_you_mean(split, known)}; {there}")
+    file, _ = open_regular(path, "image set")
+    with file:
+        text = file.readall().decode("utf-8-sig", "surrogateescape")
+    stems: dict[str, None] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        stem = line.strip()
+        if not stem:
+            continue
+        flagged = _FLAGGED.fullmatch(stem)
+        # A name may itself end in " 1"; then its annotation is there under the whole name.
+        if flagged and not (year_dir / "Annotations" / f"{stem}.xml").is_file():
+            stem = flagged[1]
+        try:
+            _plain_name(stem)
+        except DataError as error:
+            raise DataError(f"{path}: line {number}: {error}") from error
+        if stem in stems and warn:
+            warn("image twice in a split", f"{path}: line {number}: {stem}: listed before: used once")
+        stems[stem] = None
+    if not stems:
+        raise DataError(f"{path}: is empty: list one image name a line, or delete the file")
+    return list(stems)
+
+
+def load_ground_truth(
+    voc_root: str | Path, year: str, split: str, class_names: Sequence[str], ignore_exif: bool = False
+) -> list[tuple[Path, GroundTruth]]:
+    """Every image of a split with all its objects, difficult ones included; classes not in ``class_names`` left out.
+
+    Nothing is ever skipped: DataError for the first annotation or image that is not right.
+    """
+    year_dir = voc_year_dir(voc_root, year)
+    index = index_images(year_dir)
+    class_ids = {name: number for number, name in enumerate(class_names)}
+    pairs = []
+    for stem in read_image_set(year_dir, split):
+        annotation = parse_annotation(annotation_path_for(year_dir, stem))
+        image_path = image_path_for(year_dir, stem, index)
+        pairs.append((image_path, _ground_truth(annotation, image_path, class_ids, ignore_exif)))
+    return pairs
+
+
+def ground_truth_beside(
+    image_path: str | Path, class_names: Sequence[str], ignore_exif: bool = False
+) -> GroundTruth | None:
+    """The ground truth of ``.../JPEGImages/ID.ext`` from ``.../Annotations/ID.xml``, difficult objects included.
+
+    None when the image does not lie in a VOC layout or has no annotation; DataError when that is not right.
+    """
+    image = Path(image_path)
+    xml_path = image.parent.parent / "Annotations" / f"{os.path.splitext(image.name)[0]}.xml"
+    if image.parent.name != "JPEGImages" or not xml_path.is_file():
+        return None
+    class_ids = {name: number for number, name in enumerate(class_names)}
+    return _ground_truth(parse_annotation(xml_path), image, class_ids, ignore_exif)
+
+
+def _ground_truth(
+    annotation: Annotation, image_path: Path, class_ids: dict[str, int], ignore_exif: bool
+) -> GroundTruth:
+    size_hw = probe(image_path, ignore_exif).size_hw
+    objects = [item for item in fit_to_image(annotation, size_hw).objects if item.name in class_ids]
+    return GroundTruth(
+        annotation.image_id,
+        size_hw,
+        np.array([item.box_xyxy for item in objects], np.float64).reshape(-1, 4),
+        np.array([class_ids[item.name] for item in objects], np.int64),
+        np.array([item.difficult for item in objects], np.bool_),
+    )
