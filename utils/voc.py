@@ -13,6 +13,7 @@ from utils.annotations import fit_to_image, parse_annotation
 from utils.errors import ConfigError, DataError, did_you_mean
 from utils.image_headers import IMAGE_SUFFIXES, probe
 from utils.inputs import open_regular
+from utils.problems import Problems
 from utils.types import Annotation, GroundTruth
 
 __all__ = [
@@ -171,25 +172,30 @@ def load_ground_truth(
 
 
 def ground_truth_beside(
-    image_path: str | Path, class_names: Sequence[str], ignore_exif: bool = False
+    image_path: str | Path, class_names: Sequence[str], ignore_exif: bool = False, problems: Problems | None = None
 ) -> GroundTruth | None:
     """The ground truth of ``.../JPEGImages/ID.ext`` from ``.../Annotations/ID.xml``, difficult objects included.
 
-    None when the image does not lie in a VOC layout or has no annotation; DataError when that is not right.
+    None when the image does not lie in a VOC layout or has no annotation; DataError when that is not right. With
+    ``problems``, objects that are not right go there and are left out.
     """
     image = Path(image_path)
     xml_path = image.parent.parent / "Annotations" / f"{os.path.splitext(image.name)[0]}.xml"
     if image.parent.name != "JPEGImages" or not xml_path.is_file():
         return None
     class_ids = {name: number for number, name in enumerate(class_names)}
-    return _ground_truth(parse_annotation(xml_path), image, class_ids, ignore_exif)
+    return _ground_truth(parse_annotation(xml_path, problems), image, class_ids, ignore_exif, problems)
 
 
 def _ground_truth(
-    annotation: Annotation, image_path: Path, class_ids: dict[str, int], ignore_exif: bool
+    annotation: Annotation,
+    image_path: Path,
+    class_ids: dict[str, int],
+    ignore_exif: bool,
+    problems: Problems | None = None,
 ) -> GroundTruth:
     size_hw = probe(image_path, ignore_exif).size_hw
-    objects = [item for item in fit_to_image(annotation, size_hw).objects if item.name in class_ids]
+    objects = [item for item in fit_to_image(annotation, size_hw, problems).objects if item.name in class_ids]
     return GroundTruth(
         annotation.image_id,
         size_hw,

@@ -1,0 +1,154 @@
+"""From photos to metrics: the one evaluator that the trainer and get_map share."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from utils.config import DetectorSpec
+from utils.errors import DataError
+from utils.images import read_image
+from utils.map_files import UNKNOWN_SIZE_HW
+from utils.metrics import Metrics, evaluate
+from utils.problems import Problems
+from utils.progress import Quiet, Reporter
+from utils.types import Detections, GroundTruth, ImageArray, Record
+from utils.voc import ground_truth_beside
+
+SCORE, IOU = 0.001, 0.5
+DECODING_THREADS = 2
+Sample = tuple[Path, GroundTruth]
+
+
+class BatchPredictor(Protocol):
+    """What can be measured: ``engine.inference.Predictor`` and whatever finds objects like it."""
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """Its class names and how it reads photos."""
+        ...
+
+    def predict_batch(self, images: Sequence[ImageArray], score: float, iou: float) -> list[Detections]:
+        """Detections of each RGB uint8 image [H, W, 3], boxes in its own pixels."""
+        ...
+
+
+class Evaluation(NamedTuple):
+    """Metrics and what they were computed from: the detections by image id."""
+
+    metrics: Metrics
+    detections: dict[str, Detections]
+
+
+def evaluate_records(
+    predictor: BatchPredictor,
+    samples: Sequence[Sample],
+    class_names: Sequence[str] | None = None,
+    *,
+    batch_size: int = 8,
+    score_threshold: float = 0.5,
+    reporter: Reporter | None = None,
+) -> Evaluation:
+    """Runs ``predictor`` over every image and measures what it finds; nothing is ever skipped.
+
+    Detections are taken at score 0.001 and NMS IoU 0.5. Images are decoded in threads while the model runs, at most
+    two batches ahead.
+
+    Args:
+        predictor: the detector.
+        samples: (image path, what it holds) pairs, as ``ground_truths_for`` makes them.
+        class_names: the classes of the ground truth's ids; the predictor's unless given.
+        batch_size: images per step of the model, at least 1.
+        score_threshold: where precision, recall, F1 and the confusion matrix are taken.
+        reporter: is told the progress.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    names = tuple(predictor.spec.class_names if class_names is None else class_names)
+    track = (reporter or Quiet()).track
+    images = decoded_ahead(
+        [path for path, _ in samples],
+        lambda path: read_image(path, ignore_exif=predictor.spec.ignore_exif),
+        ahead=2 * batch_size,
+    )
+    detections: dict[str, Detections] = {}
+    with closing(images):
+        pairs = zip(track(samples, "measuring", total=len(samples), unit=" images"), images, strict=True)
+        while batch := list(islice(pairs, batch_size)):
+            found = predictor.predict_batch([image for _, image in batch], score=SCORE, iou=IOU)
+            for ((_, truth), _), one in zip(batch, found, strict=True):
+                detections[truth.image_id] = one
+    metrics = evaluate([truth for _, truth in samples], detections, names, score_threshold)
+    return Evaluation(metrics, detections)
+
+
+def decoded_ahead(
+    paths: Sequence[Path], decode: Callable[[Path], ImageArray], ahead: int
+) -> Generator[ImageArray, None, None]:
+    """Yields ``decode(path)`` in order, with at most ``ahead`` images decoded or waiting at any moment."""
+    pool = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
+    remaining = iter(paths)
+    try:
+        waiting: deque[Future[ImageArray]] = deque(pool.submit(decode, path) for path in islice(remaining, ahead))
+        while waiting:
+            image = waiting.popleft().result()
+            waiting.extend(pool.submit(decode, path) for path in islice(remaining, 1))
+            yield image
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def ground_truths_for(records: Sequence[Record], class_names: Sequence[str], ignore_exif: bool = False) -> list[Sample]:
+    """What each image of an annotation list holds, for evaluation: the boxes of its line, to be found.
+
+    Where the image lies in a VOC folder, the difficult objects of its XML, which lists leave out, come on top. Objects
+    that are broken in the XML were left out of the list on purpose and stay out. Image ids are the file stems, or,
+    where two images share a stem, longer parts of their paths. DataError when an image is listed twice.
+    """
+    ids = image_ids([record.image_path for record in records])
+    return [
+        (Path(record.image_path), _ground_truth(record, image_id, class_names, ignore_exif))
+        for record, image_id in zip(records, ids, strict=True)
+    ]
+
+
+def _ground_truth(record: Record, image_id: str, class_names: Sequence[str], ignore_exif: bool) -> GroundTruth:
+    beside = ground_truth_beside(record.image_path, class_names, ignore_exif, Problems())
+    if beside is None:
+        certain = np.zeros(len(record.class_ids), np.bool_)
+        return GroundTruth(image_id, UNKNOWN_SIZE_HW, record.boxes_xyxy, record.class_ids, certain)
+    boxes, class_ids = beside.boxes_xyxy[beside.difficult], beside.class_ids[beside.difficult]
+    # A list may hold difficult objects too, when its maker asked for them.
+    known = {(*box, class_id) for box, class_id in zip(boxes.tolist(), class_ids.tolist(), strict=True)}
+    lines = zip(record.boxes_xyxy.tolist(), record.class_ids.tolist(), strict=True)
+    fresh = np.array([(*box, class_id) not in known for box, class_id in lines], np.bool_)
+    return GroundTruth(
+        image_id,
+        beside.size_hw,
+        np.concatenate([record.boxes_xyxy[fresh], boxes]),
+        np.concatenate([record.class_ids[fresh], class_ids]),
+        np.repeat([False, True], [fresh.sum(), len(class_ids)]),
+    )
+
+
+def image_ids(paths: Sequence[str]) -> list[str]:
+    """A distinct id for every image: its stem, kept whole at dots; its file name or whole path where stems repeat.
+
+    In a path "/" becomes "%2F", so that the id can name a file. DataError when an image is listed twice.
+    """
+    repeated = [path for path, times in Counter(paths).items() if times > 1]
+    if repeated:
+        raise DataError(f"{repeated[0]}: listed twice: every image counts once; remove one of the lines")
+    names = [Path(path).name for path in paths]
+    for ids in ([Path(name).stem for name in names], names):
+        if len(set(ids)) == len(ids):
+            return ids
+    return [path.replace("%", "%25").replace("/", "%2F") for path in paths]
