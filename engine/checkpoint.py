@@ -2,8 +2,8 @@
 
 The file's metadata holds ``detector`` (the DetectorSpec, so nothing else is needed to rebuild the detector), ``info``
 (epoch, step, metrics, and for training state the run's config) and ``sha256``. The checksum is that of the whole file
-with its own 64 digits replaced by zeros. Tensors are named ``model/...`` and, in training checkpoints, ``optimizer/...``.
-Nothing in the file can run code.
+with its own 64 digits replaced by zeros. Tensors are named ``model/...`` and, in training checkpoints,
+``optimizer/...``. Nothing in the file can run code.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def model_tensors(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def restore_model(model: keras.Model, tensors: dict[str, np.ndarray], source: str | Path) -> None:
-    """Sets every variable from ``tensors`` (names without ``model/``). FileError unless names and shapes agree exactly."""
+    """Sets every variable from ``tensors`` (names without ``model/``). FileError unless all names and shapes agree."""
     variables = {variable.path: variable for variable in model.variables}
     odd = sorted(set(variables) ^ set(tensors))
     if odd:

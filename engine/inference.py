@@ -37,9 +37,7 @@ class Predictor:
         checkpoint = read_checkpoint(path)
         return cls(rebuild(checkpoint, path), checkpoint.spec)
 
-    def predict_batch(
-        self, images: Sequence[ImageArray], score: float = 0.5, iou: float = 0.3
-    ) -> list[Detections]:
+    def predict_batch(self, images: Sequence[ImageArray], score: float = 0.5, iou: float = 0.3) -> list[Detections]:
         """Detections of each RGB uint8 image [H, W, 3] of any size, boxes in its own pixels, best first.
 
         Args:

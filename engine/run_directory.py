@@ -1,4 +1,4 @@
-"""The files of a run (SEMANTICS 7): resolved config, one JSON line per epoch, TensorBoard events, checkpoints, plots."""
+"""The files of a run: resolved config, one JSON line per epoch, TensorBoard events, checkpoints, plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures a person checks a run by: the first training batch as the network sees it, and what it finds in validation."""
+"""Pictures a person checks a run by: the first training batch as the network sees it, and validation detections."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from engine.dataset import Batch
+from engine.outputs import save_picture
 from engine.run_directory import RunDirectory
 from utils.config import DetectorSpec
 from utils.contact_sheet import contact_sheet
-from utils.images import read_image, write_image
+from utils.images import read_image
 from utils.types import Detections, GroundTruth, ImageArray
 
 MOST_IMAGES = 16
@@ -46,7 +47,7 @@ def draw_predictions(
 
 
 def _publish(run: RunDirectory, name: str, sheet: ImageArray, epoch: int) -> None:
-    write_image(run.plots / f"{name}.jpg", sheet)
+    save_picture(run.plots / f"{name}.jpg", sheet)
     run.log_picture(name, sheet, epoch)
 
 

@@ -15,7 +15,7 @@ from engine.training import Trainer
 from nets.detector import build_detector
 from utils.config import DetectorSpec, RunConfig
 from utils.errors import ConfigError, DataError, FileError, UserError
-from utils.images import probe
+from utils.image_headers import probe
 from utils.progress import Reporter
 from utils.records import read_annotation_list, refuse_overlap
 from utils.types import Record
@@ -42,7 +42,8 @@ def resume_run(
         raise ConfigError(f"{run.path}: class list: differs from {config.data.classes}; restore the file or start anew")
     trainer = _trainer(config, checkpoint.spec, run, reporter, strategy, "none")
     trainer.restore(checkpoint)
-    reporter.say(f"resuming {source} after epoch {checkpoint.info['epoch']}")
+    position = trainer.position
+    reporter.say(f"resuming {source}: epoch {position.epoch + 1}, step {position.epoch_step + 1}")
     return trainer
 
 
@@ -77,32 +78,35 @@ def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple
     train = read_annotation_list(config.data.train, class_count)
     val = read_annotation_list(config.data.val, class_count)
     refuse_overlap(train, val)
-    usable = _usable(train + val, config, reporter)
-    train, val = usable[: len(train)], usable[len(train) :]
-    kept = [record for record in train if record is not None]
-    if len(kept) < len(train):
-        reporter.say(f"{config.data.train}: {len(train) - len(kept)} images of a single pixel left out")
-    return kept, [record for record in val if record is not None]
+    large_enough = _check_images(train + val, config, reporter)
+    lists = []
+    for path, records, kept in (
+        (config.data.train, train, large_enough[: len(train)]),
+        (config.data.val, val, large_enough[len(train) :]),
+    ):
+        if not all(kept):
+            reporter.say(f"{path}: {kept.count(False)} images of a single pixel left out")
+        lists.append([record for record, keep in zip(records, kept, strict=True) if keep])
+    return lists[0], lists[1]
 
 
-def _usable(records: list[Record], config: RunConfig, reporter: Reporter) -> list[Record | None]:
-    """Each record, or None where its image is too small to learn from."""
+def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) -> list[bool]:
+    """Looks at every image's header; whether each is large enough to learn from."""
     problems: list[str] = []
 
-    def look(record: Record) -> Record | None:
+    def look(record: Record) -> bool:
         try:
-            size_hw = probe(Path(record.image_path), ignore_exif=config.data.ignore_exif).size_hw
+            return max(probe(record.image_path, ignore_exif=config.data.ignore_exif).size_hw) > 1
         except UserError as error:
             problems.append(str(error))
-            return None
-        return record if max(size_hw) > 1 else None
+            return False
 
     with ThreadPoolExecutor() as pool:
-        looked = list(reporter.track(pool.map(look, records), "checking images", len(records)))
+        large_enough = list(reporter.track(pool.map(look, records), "checking images", len(records)))
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise DataError(f"{min(problems)}{more}")
-    return looked
+    return large_enough
 
 
 def initial_detector(spec: DetectorSpec, weights: str) -> keras.Model:

@@ -7,16 +7,16 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from engine.checkpoint import Checkpoint, keep_previous, model_tensors, restore_model, save_checkpoint
-from engine.dataset import DetectionDataset
+from engine.dataset import Batch, DetectionDataset
 from engine.evaluation import evaluate_records, ground_truths_for
 from engine.inference import Predictor
+from engine.interrupts import StopRequest
 from engine.learner import PARTS, Learner
 from engine.plan import phases
 from engine.run_directory import EpochMetrics, RunDirectory
@@ -34,9 +34,12 @@ class Position:
     """How far a run has come."""
 
     epoch: int = 0
+    epoch_step: int = 0
     step: int = 0
     best_map: float = -1.0
     history: list[EpochMetrics] = field(default_factory=list)
+    epoch_sums: list[float] = field(default_factory=lambda: [0.0] * len(PARTS))
+    epoch_dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,21 @@ class Trainer:
         """Goes on from a training checkpoint: weights, and where the run stood."""
         restore_model(self.model, checkpoint.group("model"), self.run.last)
         info = checkpoint.info
-        history = [entry for entry in self.run.read_metrics() if entry["epoch"] < info["epoch"]]
-        self.position = Position(info["epoch"], info["step"], info["best_map"], history)
+        history = [entry for entry in self.run.read_metrics() if entry["epoch"] < info["position"]["epoch"]]
+        self.position = Position(**info["position"], history=history)
         self._optimizer_state = checkpoint.group("optimizer")
 
     _optimizer_state: dict[str, np.ndarray] | None = None
 
-    def fit(self) -> TrainingSummary:
-        """Trains to the end. DivergedError when the loss stops being a number; nothing is saved over then."""
+    def fit(self, stop: StopRequest | None = None) -> TrainingSummary:
+        """Trains to the end, or until ``stop`` is made: then the state is saved after the step under way.
+
+        DivergedError when the loss stops being a number; nothing is saved over then.
+        """
+        self.stop = stop or StopRequest()
         started = time.monotonic()
         for number, phase in enumerate(self.phases, start=1):
-            if self.position.epoch < phase.until_epoch:
+            if self.position.epoch < phase.until_epoch and not self.stop.made:
                 self._run_phase(number, phase)
         best = self.position.best_map
         minutes = (time.monotonic() - started) / 60
@@ -96,8 +103,8 @@ class Trainer:
 
     def _run_phase(self, number: int, phase: PhaseConfig) -> None:
         learner = Learner(self.model, self.spec, self.config, self.strategy, phase.frozen_backbone)
-        starts_inside = number == 1 or self.position.epoch > self.phases[number - 2].until_epoch
-        if self._optimizer_state is not None and starts_inside:
+        begins = self.position.epoch_step == 0 and self.position.epoch == self._first_epoch(number)
+        if self._optimizer_state is not None and not begins:
             learner.restore_optimizer(self._optimizer_state)
         self._optimizer_state = None
         schedule = phase_schedule(self.config.train, phase.batch_size, self.epochs)
@@ -108,39 +115,54 @@ class Trainer:
         )
         while self.position.epoch < phase.until_epoch:
             entry = self._run_epoch(learner, phase, schedule)
+            if self.stop.made:
+                self._save_last(learner)
+                return
             self._finish_epoch(learner, entry)
 
+    def _first_epoch(self, number: int) -> int:
+        return 0 if number == 1 else self.phases[number - 2].until_epoch
+
     def _run_epoch(self, learner: Learner, phase: PhaseConfig, schedule: Schedule) -> EpochMetrics:
-        epoch, batch_size = self.position.epoch, phase.batch_size
-        steps = self.train_data.steps_per_epoch(batch_size)
-        sums, dropped, rate = np.zeros(len(PARTS)), 0, 0.0
-        batches = self.train_data.training_batches(epoch, batch_size)
+        position, batch_size = self.position, phase.batch_size
+        steps, first = self.train_data.steps_per_epoch(batch_size), position.epoch_step
+        batches = self.train_data.training_batches(position.epoch, batch_size, first)
+        title, rate = f"epoch {position.epoch + 1}/{self.epochs}", 0.0
         started = time.monotonic()
-        title = f"epoch {epoch + 1}/{self.epochs}"
-        for step, batch in enumerate(self.reporter.track(batches, title, steps)):
-            if self.position.step == 0:
-                draw_batch(self.run, batch, self.spec)
-            rate = schedule.rate(epoch + (step / steps if self.config.train.schedule_by == "step" else 0.0))
-            parts = learner.train_step(batch, rate)
-            if not np.isfinite(parts).all():
-                raise DivergedError(self._diverged(epoch, step, batch.paths))
-            sums += parts
-            dropped += batch.dropped
-            self.position.step += 1
+        for batch in self.reporter.track(batches, title, steps - first):
+            within = position.epoch_step / steps if self.config.train.schedule_by == "step" else 0.0
+            rate = schedule.rate(position.epoch + within)
+            self._run_step(learner, batch, rate)
+            if self.stop.made:
+                break
         seconds = time.monotonic() - started
-        losses = _named(sums / steps, "train")
+        done = position.epoch_step
         return {
-            "epoch": epoch,
+            "epoch": position.epoch,
             "frozen_backbone": phase.frozen_backbone,
             "learning_rate": rate,
-            "images_per_second": steps * batch_size / seconds,
-            "dropped_boxes": dropped,
-            **losses,
+            "images_per_second": (done - first) * batch_size / seconds,
+            "dropped_boxes": position.epoch_dropped,
+            **_named(np.array(position.epoch_sums) / max(done, 1), "train"),
         }
+
+    def _run_step(self, learner: Learner, batch: Batch, rate: float) -> None:
+        position = self.position
+        if position.step == 0:
+            draw_batch(self.run, batch, self.spec)
+        parts = learner.train_step(batch, rate)
+        if not np.isfinite(parts).all():
+            raise DivergedError(self._diverged(batch.paths))
+        position.epoch_sums = [a + float(b) for a, b in zip(position.epoch_sums, parts, strict=True)]
+        position.epoch_dropped += batch.dropped
+        position.epoch_step += 1
+        position.step += 1
 
     def _finish_epoch(self, learner: Learner, entry: EpochMetrics) -> None:
         position = self.position
         position.epoch += 1
+        position.epoch_step, position.epoch_dropped = 0, 0
+        position.epoch_sums = [0.0] * len(PARTS)
         entry.update(self._validate(learner))
         every = self.config.train.eval_every
         improved = False
@@ -163,13 +185,12 @@ class Trainer:
         return _named(sums / images, "val")
 
     def _measure(self, entry: EpochMetrics) -> bool:
-        """mAP on the validation list, by the evaluator that get_map uses. Whether it is the best so far."""
+        """MAP on the validation list, by the evaluator that get_map uses. Whether it is the best so far."""
         predictor = Predictor(self.model, self.spec)
-        truths = ground_truths_for(list(self.val_data.records), self.spec.class_names)
-        metrics, detections = evaluate_records(
-            predictor, truths, batch_size=self.config.train.batch_size, reporter=self.reporter
-        )
-        draw_predictions(self.run, truths, detections, self.position.epoch)
+        truths = ground_truths_for(self.val_data.records, self.spec.class_names, self.spec.ignore_exif)
+        batch_size = self.phases[-1].batch_size
+        metrics, detections = evaluate_records(predictor, truths, batch_size=batch_size, reporter=self.reporter)
+        draw_predictions(self.run, truths, detections, self.position.epoch, self.spec.ignore_exif)
         entry["map_50"] = metrics.voc_map_50
         entry["coco_ap"] = metrics.coco_ap
         score = metrics.voc_map_50 or 0.0
@@ -181,21 +202,28 @@ class Trainer:
         position, run = self.position, self.run
         weights = model_tensors(self.model)
         metrics = {key: value for key, value in position.history[-1].items() if isinstance(value, float | int)}
-        info: dict[str, Any] = {"epoch": position.epoch, "step": position.step, "metrics": metrics}
+        info = {"epoch": position.epoch, "step": position.step, "metrics": metrics}
         # A run too short to be measured still leaves a best one: the newest.
         if improved or position.best_map < 0:
             save_checkpoint(run.best, Checkpoint(self.spec, weights, info))
         every = self.config.train.save_every
         if every > 0 and position.epoch % every == 0:
             save_checkpoint(run.periodic(position.epoch), Checkpoint(self.spec, weights, info))
-        state = {**info, "best_map": position.best_map, "config": dataclasses.asdict(self.config)}
-        keep_previous(run.last, run.previous)
-        save_checkpoint(run.last, Checkpoint(self.spec, {**weights, **learner.optimizer_tensors()}, state))
+        self._save_last(learner)
 
-    def _diverged(self, epoch: int, step: int, paths: tuple[str, ...]) -> str:
+    def _save_last(self, learner: Learner) -> None:
+        """Everything that going on needs; the checkpoint before stays as ``previous``."""
+        position = {key: value for key, value in vars(self.position).items() if key != "history"}
+        info = {"position": position, "config": dataclasses.asdict(self.config)}
+        tensors = {**model_tensors(self.model), **learner.optimizer_tensors()}
+        keep_previous(self.run.last, self.run.previous)
+        save_checkpoint(self.run.last, Checkpoint(self.spec, tensors, info))
+
+    def _diverged(self, paths: tuple[str, ...]) -> str:
+        position = self.position
         return (
-            f"{self.run.path}: epoch {epoch + 1} step {step + 1}: the loss is not a number any more; lower "
-            f"train.learning_rate (now {self.config.train.learning_rate:g}) or look at the images of this batch: "
+            f"{self.run.path}: epoch {position.epoch + 1} step {position.epoch_step + 1}: the loss is not a number "
+            f"any more; lower train.learning_rate (now {self.config.train.learning_rate:g}) or look at the images of this batch: "
             + ", ".join(paths)
         )
 

@@ -51,7 +51,9 @@ def ciou(pred_xyxy: Tensor, true_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     hull_wh = tf.maximum(pred_xyxy[..., 2:], true_xyxy[..., 2:]) - tf.minimum(pred_xyxy[..., :2], true_xyxy[..., :2])
     centres = (pred_xyxy[..., :2] + pred_xyxy[..., 2:] - true_xyxy[..., :2] - true_xyxy[..., 2:]) / 2.0
     distance = tf.reduce_sum(tf.square(centres), -1) / (tf.reduce_sum(tf.square(hull_wh), -1) + epsilon)
-    angles = tf.atan2(true_wh[..., 0], true_wh[..., 1]) - tf.atan2(pred_wh[..., 0], pred_wh[..., 1])
+    # The epsilon keeps the gradient a number where a predicted box has shrunk to nothing.
+    pred_angle = tf.atan2(pred_wh[..., 0] + epsilon, pred_wh[..., 1] + epsilon)
+    angles = tf.atan2(true_wh[..., 0], true_wh[..., 1]) - pred_angle
     aspect = 4.0 / math.pi**2 * tf.square(angles)
     alpha = tf.stop_gradient(aspect / (1.0 - iou + aspect + epsilon))
     return iou - distance - alpha * aspect, iou
@@ -77,8 +79,10 @@ def yolo_loss(
     """
     raw = tf.concat([_flat_slots(outputs[level], len(spec.class_names) + 5) for level in LEVELS], axis=1)
     cells, anchors = slot_geometry(outputs, spec)
-    per_level = [tf.shape(outputs[level])[1] * tf.shape(outputs[level])[2] * len(mask)
-                 for level, mask in zip(LEVELS, spec.masks, strict=True)]
+    per_level = [
+        tf.shape(outputs[level])[1] * tf.shape(outputs[level])[2] * len(mask)
+        for level, mask in zip(LEVELS, spec.masks, strict=True)
+    ]
 
     real = tf.cast(targets["slots"] >= 0, tf.float32)
     places = tf.maximum(targets["slots"], 0)

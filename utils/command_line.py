@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
-from jsonargparse.util import ArgumentError
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from utils.config import RunConfig
 from utils.errors import ConfigError, did_you_mean

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from engine.plan import phases
+from engine.schedule import Schedule, phase_schedule
+from utils.config import PhaseConfig, TrainConfig
+
+REFERENCE = TrainConfig(optimizer="sgd", learning_rate=0.01, scale_learning_rate=True)
+
+
+@pytest.mark.parametrize(
+    ("batch", "epoch", "rate"),
+    [
+        (16, 0, 2.5e-4),
+        (16, 1, 5e-4),
+        (16, 2, 1.25e-3),
+        (16, 3, 2.5e-3),
+        (16, 49, 2.341e-3),
+        (8, 50, 1.167e-3),
+        (8, 150, 5.899e-4),
+        (8, 299, 1.25e-5),
+    ],
+)
+def test_the_references_values(batch: int, epoch: int, rate: float) -> None:
+    assert phase_schedule(REFERENCE, batch, 300).rate(epoch) == pytest.approx(rate, rel=1e-3)
+
+
+def test_rates_scale_with_the_batch_within_the_optimizers_bounds() -> None:
+    assert phase_schedule(REFERENCE, 1, 300).base == 5e-4
+    assert phase_schedule(REFERENCE, 640, 300).base == pytest.approx(5e-2)
+    adam = TrainConfig(optimizer="adam", learning_rate=0.001, scale_learning_rate=True)
+    assert (phase_schedule(adam, 8, 300).base, phase_schedule(adam, 8, 300).final) == pytest.approx((3e-4, 3e-6))
+    plain = phase_schedule(TrainConfig(learning_rate=0.002, min_learning_rate_ratio=0.1), 8, 300)
+    assert (plain.base, plain.final) == pytest.approx((0.002, 0.0002))
+
+
+def test_step_schedule_falls_nine_times_to_the_final_rate() -> None:
+    schedule = Schedule(0.01, 0.0001, 100, "step")
+    assert schedule.rate(0) == schedule.rate(9) == 0.01
+    assert schedule.rate(10) == pytest.approx(0.01 * 0.01 ** (1 / 9))
+    assert schedule.rate(99) == pytest.approx(0.0001)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 40, 300])
+def test_rates_rise_then_fall_and_stay_within_bounds(epochs: int) -> None:
+    schedule = Schedule(0.01, 0.0001, epochs)
+    rates = [schedule.rate(e / 10) for e in range(epochs * 10)]
+    top = rates.index(max(rates))
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert max(rates) <= 0.01 + 1e-12
+    assert min(rates) > 0
+
+
+def test_phases_are_frozen_then_unfrozen_or_whatever_is_listed() -> None:
+    assert [(p.until_epoch, p.batch_size, p.frozen_backbone) for p in phases(TrainConfig())] == [
+        (50, 16, True),
+        (300, 8, False),
+    ]
+    assert [p.frozen_backbone for p in phases(TrainConfig(freeze_epochs=0, epochs=3))] == [False]
+    assert [p.frozen_backbone for p in phases(TrainConfig(freeze_epochs=3, epochs=3))] == [True]
+    listed = (PhaseConfig(1, 4, False), PhaseConfig(2, 2, True), PhaseConfig(9, 8, False))
+    assert phases(TrainConfig(phases=listed)) == listed
