@@ -1,0 +1,136 @@
+"""A Pascal VOC dataset that we draw ourselves, so that everything can be tried and tested without a download."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from lxml import etree
+
+from utils.errors import ConfigError, FileError
+from utils.progress import Quiet, Reporter
+from utils.synthetic_objects import OBJECTS
+from utils.synthetic_scene import draw_photo
+from utils.types import AnnotatedObject, IntArray
+
+CLASS_NAMES = tuple(sorted(OBJECTS))
+DEFAULT_SIZE_HW = (240, 320)
+DEFAULT_DIFFICULTY = 0.4
+TEST_SHARE, VAL_SHARE = 0.2, 0.15
+
+_YEAR = "VOC2007"
+_SPLIT_STREAM = 0x5917
+"""Keeps the draw of the splits apart from those of the pictures, which are numbered from 1."""
+
+
+def make_dataset(
+    root: Path,
+    images: int,
+    seed: int,
+    size_hw: tuple[int, int] = DEFAULT_SIZE_HW,
+    difficulty: float = DEFAULT_DIFFICULTY,
+    progress: Reporter | None = None,
+) -> None:
+    """Draws ``root``/VOC2007 with Annotations, JPEGImages and ImageSets/Main/{train,val,trainval,test}.txt.
+
+    Picture i depends on (seed, i, size_hw, difficulty) alone, so a larger set begins with the pictures of a smaller
+    one. The folder appears when it is complete, or not at all.
+
+    Args:
+        root: a VOCdevkit folder; made where missing.
+        images: how many pictures, at least 3: one fifth goes to test, 15 % to val, the rest to train.
+        seed: of everything random.
+        size_hw: typical height and width in pixels; each side varies by up to a seventh.
+        difficulty: 0 (calm) to 1 (crowded, noisy, dim, small).
+        progress: told of every picture.
+
+    Raises:
+        ConfigError: an impossible argument, or a dataset that is there already.
+        FileError: the folder cannot be written.
+    """
+    final = Path(root) / _YEAR
+    _check(final, images, seed, size_hw, difficulty)
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=root, prefix=f".{_YEAR}."))
+        try:
+            _draw_all(unfinished, images, seed, size_hw, difficulty, progress or Quiet())
+            _write_splits(unfinished / "ImageSets" / "Main", images, seed)
+            unfinished.chmod(0o755)
+            os.replace(unfinished, final)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise FileError(f"{final}: cannot be written: {error.strerror or error}") from error
+
+
+def _check(final: Path, images: int, seed: int, size_hw: tuple[int, int], difficulty: float) -> None:
+    if seed < 0:
+        raise ConfigError(f"seed: {seed}: must be 0 or more")
+    if images < 3:
+        raise ConfigError(f"images: {images}: must be at least 3, one for each of train, val and test")
+    if min(size_hw) < 64 or max(size_hw) > 4096:
+        raise ConfigError(f"size: {size_hw[1]}x{size_hw[0]}: each side must lie in 64..4096 px")
+    if not 0 <= difficulty <= 1:
+        raise ConfigError(f"difficulty: {difficulty}: must lie in 0..1")
+    if final.exists():
+        raise ConfigError(f"{final}: exists already: choose another folder, or remove it first")
+
+
+def _draw_all(
+    folder: Path, images: int, seed: int, size_hw: tuple[int, int], difficulty: float, progress: Reporter
+) -> None:
+    for name in ("Annotations", "JPEGImages"):
+        (folder / name).mkdir()
+    draw = partial(_draw_one, folder, seed, size_hw, difficulty)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in progress.track(pool.map(draw, range(1, images + 1)), "drawing", images, " pictures"):
+            pass
+
+
+def _draw_one(folder: Path, seed: int, size_hw: tuple[int, int], difficulty: float, index: int) -> None:
+    jpeg, objects, drawn_hw = draw_photo(seed, index, size_hw, difficulty)
+    stem = f"{index:06d}"
+    (folder / "JPEGImages" / f"{stem}.jpg").write_bytes(jpeg)
+    (folder / "Annotations" / f"{stem}.xml").write_bytes(annotation_xml(f"{stem}.jpg", drawn_hw, objects))
+
+
+def annotation_xml(filename: str, size_hw: tuple[int, int], objects: tuple[AnnotatedObject, ...]) -> bytes:
+    """The XML file of one picture, as Pascal VOC writes them; boxes in pixels from the picture's top left corner."""
+    root = etree.Element("annotation")
+    _add(root, folder=_YEAR, filename=filename)
+    _add(etree.SubElement(root, "source"), database="drawn", image="drawn")
+    height, width = size_hw
+    _add(etree.SubElement(root, "size"), width=width, height=height, depth=3)
+    _add(root, segmented=0)
+    for thing in objects:
+        left, top, right, bottom = (round(edge) for edge in thing.box_xyxy)
+        cut = left <= 0 or top <= 0 or right >= width or bottom >= height
+        node = etree.SubElement(root, "object")
+        _add(node, name=thing.name, pose="Unspecified", truncated=int(cut), difficult=int(thing.difficult))
+        _add(etree.SubElement(node, "bndbox"), xmin=left, ymin=top, xmax=right, ymax=bottom)
+    return etree.tostring(root, pretty_print=True, encoding="utf-8")
+
+
+def _add(parent: etree._Element, **texts: object) -> None:
+    for tag, text in texts.items():
+        etree.SubElement(parent, tag).text = str(text)
+
+
+def _write_splits(folder: Path, images: int, seed: int) -> None:
+    order = 1 + np.random.default_rng((seed, 0, _SPLIT_STREAM)).permutation(images)
+    test, val = max(1, round(TEST_SHARE * images)), max(1, round(VAL_SHARE * images))
+    splits = {"test": order[:test], "val": order[test : test + val], "train": order[test + val :]}
+    splits["trainval"] = order[test:]
+    folder.mkdir(parents=True)
+    for name, members in splits.items():
+        (folder / f"{name}.txt").write_text(_lines(members), encoding="utf-8")
+
+
+def _lines(members: IntArray) -> str:
+    return "".join(f"{index:06d}\n" for index in sorted(members.tolist()))
