@@ -36,12 +36,14 @@ def parse_annotation(xml_path: str | Path, problems: Problems | None = None) -> 
         raise DataError(f"{name}: root <{root.tag}>: not a VOC annotation, whose root is <annotation>; export as VOC")
     _check_filename(root, path, found)
     objects: list[AnnotatedObject] = []
+    seen: set[tuple[str, Box]] = set()
     for number, element in enumerate(root.iterfind("object"), 1):
         parsed = _parse_object(element, f"{name}: object {number}", found)
         if parsed is None:
             continue
-        if parsed in objects:
+        if (parsed.name, parsed.box_xyxy) in seen:
             found.warn("same box twice", f"{name}: object {number}: {parsed.name}: the same box as before: delete one")
+        seen.add((parsed.name, parsed.box_xyxy))
         objects.append(parsed)
     return Annotation(path, _stated_size(root), tuple(objects))
 

@@ -29,7 +29,7 @@ from utils.types import ImageArray
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGE_SUFFIXES", "ImageInfo", "decode_image", "probe", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "ImageInfo", "decode_image", "pixels_of", "probe", "read_image"]
 
 MAX_FILE_BYTES = 1 << 30
 
@@ -80,6 +80,20 @@ def decode_image(data: bytes, name: str, ignore_exif: bool = False, warn: Warn |
                 upright = _TURNS[1 if ignore_exif else header.orientation](image)  # type: ignore[arg-type]
                 return np.ascontiguousarray(upright)
     return _decode_with_pillow(data, kind, name, ignore_exif, warn)
+
+
+def pixels_of(image: Image, ignore_exif: bool = False) -> ImageArray:
+    """[H, W, 3] uint8 RGB of an open Pillow image of any 8-bit, 16-bit or 1-bit mode, turned as its EXIF says.
+
+    DataError for modes I and F, whose range nobody knows, and for a file that cannot be decoded.
+    """
+    if image.mode in ("I", "F"):
+        raise DataError(f"image of mode {image.mode}: scale its values to 0..255 and convert it to L or RGB")
+    try:
+        image.load()
+    except OSError as error:
+        raise DataError(f"image: cannot be decoded: {error}") from error
+    return np.ascontiguousarray(_TURNS[1 if ignore_exif else pillow_orientation(image)](_rgb_pixels(image)))
 
 
 def _decode_with_pillow(data: bytes, kind: str, name: str, ignore_exif: bool, warn: Warn | None) -> ImageArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from utils.errors import DataError
 
@@ -26,6 +27,10 @@ class Problems:
         """Notes something that is dealt with, such as kind "box clipped to the image"."""
         self.warnings[kind] += 1
         self.examples.setdefault(kind, message)
+
+    def listener(self, kind: str) -> Callable[[str], None]:
+        """``warn`` for one kind, for readers that only have a message."""
+        return lambda message: self.warn(kind, message)
 
 
 class FailFast(Problems):

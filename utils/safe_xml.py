@@ -35,7 +35,7 @@ def read_xml_root(path: str | Path, warn: Callable[[str, str], None] | None = No
     with file:
         if size > MAX_XML_BYTES:
             raise DataError(f"{name}: {size} bytes: over 1 MB, not a VOC annotation")
-        data = file.read(MAX_XML_BYTES)
+        data = file.read(size)
     if not data.strip():
         raise DataError(f"{name}: is empty: export it again, or delete it and its image")
     if any(doctype in data for doctype in _DOCTYPES):
