@@ -1,0 +1,117 @@
+"""Measure a detector: VOC and COCO mAP, precision, recall and more, as tables, JSON, text files and plots."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.arguments import Parser, count, share
+from utils.classes import read_classes
+from utils.door import run_door
+from utils.errors import ConfigError
+from utils.map_files import CLASSES_FILE, read_map_files
+from utils.map_report import METRICS_FILE, check_output, write_report
+from utils.metrics import Metrics, evaluate
+from utils.progress import Reporter
+from utils.types import Detections, GroundTruth
+
+DESCRIPTION = """Measure a detector against labelled photos.
+
+  python get_map.py --weights logs/first/best --voc VOCdevkit --year 2007 --set test --out map_out
+  python get_map.py --weights logs/first/best --list lists/2007_val.txt --out map_val
+  python get_map.py --from-files map_out
+
+The first two run the detector; the last computes the same numbers again from the text files that they leave in
+map_out/ground-truth and map_out/detection-results, or that any other detector wrote in that form:
+"name left top right bottom [difficult]" and "name score left top right bottom", one line an object, one file an image.
+"""
+
+Measured = tuple[Metrics, Sequence[GroundTruth], dict[str, Detections]]
+
+
+def _parser() -> Parser:
+    made = Parser(DESCRIPTION)
+    source = made.add_argument_group("what to measure")
+    source.add_argument("--weights", help="checkpoint that train.py wrote, such as logs/first/best")
+    source.add_argument("--voc", help="VOCdevkit folder, which holds VOC2007 or the like")
+    source.add_argument("--year", default="2007", help="year of --voc (default: 2007)")
+    source.add_argument("--set", default="test", help="split in ImageSets/Main of --voc (default: test)")
+    source.add_argument("--list", help="annotation list, in place of --voc")
+    source.add_argument("--from-files", metavar="DIR", help="folder with ground-truth/ and detection-results/")
+    source.add_argument("--classes", help="class list for --from-files (default: DIR/classes.txt, or the names met)")
+    how = made.add_argument_group("how")
+    how.add_argument("--score", type=share, default=0.5, help="score where P, R, F1, confusion are taken (0.5)")
+    how.add_argument("--batch", type=count, default=8, help="images at once (default: 8)")
+    how.add_argument("--out", help="output folder (default: map_out; with --from-files DIR_metrics)")
+    how.add_argument("--no-plots", action="store_true", help="leave the plots out")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures, writes the report, prints the tables."""
+    arguments = _parser().parse_args(argv)
+    _check(arguments)
+    out = Path(arguments.out or "map_out")
+    if arguments.from_files and not arguments.out:
+        out = Path(f"{os.path.normpath(arguments.from_files)}_metrics")
+    photos = [Path(arguments.voc) / f"VOC{arguments.year}"] if arguments.voc else []
+    check_output(out, photos, [path for path in (arguments.from_files, arguments.weights, arguments.voc) if path])
+    reporter = Reporter()
+    measured = _from_files(arguments) if arguments.from_files else _by_running(arguments, reporter)
+    write_report(out, *measured, reporter, plots=not arguments.no_plots)
+    _show(measured[0], out)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    given = [name for name in ("weights", "voc", "list", "from_files") if getattr(arguments, name)]
+    if given not in (["weights", "voc"], ["weights", "list"], ["from_files"]):
+        raise ConfigError("give --weights with --voc or --list, or --from-files alone; see --help")
+    if arguments.classes and not arguments.from_files:
+        raise ConfigError("--classes: only for --from-files: a checkpoint brings its own classes")
+
+
+def _from_files(arguments: argparse.Namespace) -> Measured:
+    beside = Path(arguments.from_files) / CLASSES_FILE
+    classes = arguments.classes or (beside if beside.is_file() else None)
+    files = read_map_files(arguments.from_files, read_classes(classes) if classes else None)
+    metrics = evaluate(files.ground_truths, files.detections, files.class_names, arguments.score)
+    return metrics, files.ground_truths, files.detections
+
+
+def _by_running(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from engine.evaluation import evaluate_records, ground_truths_for
+    from utils.records import read_annotation_list
+    from utils.voc import load_ground_truth
+    from yolo import Detector
+
+    detector = Detector(arguments.weights)
+    names, ignore_exif = detector.class_names, detector.predictor.spec.ignore_exif
+    if arguments.list:
+        samples = ground_truths_for(read_annotation_list(arguments.list, len(names)), names, ignore_exif)
+    else:
+        samples = load_ground_truth(arguments.voc, arguments.year, arguments.set, names, ignore_exif)
+    metrics, detections = evaluate_records(
+        detector.predictor, samples, batch_size=arguments.batch, score_threshold=arguments.score, reporter=reporter
+    )
+    return metrics, [truth for _, truth in samples], detections
+
+
+def _show(metrics: Metrics, out: Path) -> None:
+    from rich.console import Console
+
+    from utils.metric_tables import class_table, summary_table
+
+    console = Console()
+    console.print(class_table(metrics))
+    console.print(summary_table(metrics))
+    if metrics.voc_map_50 is None:
+        print(f"no mAP: none of the classes ({', '.join(metrics.class_names)}) has an object to find", file=sys.stderr)
+    print(f"numbers, text files and plots: {out / METRICS_FILE} and beside it")
+
+
+if __name__ == "__main__":
+    sys.exit(run_door(main))
