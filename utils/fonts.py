@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 import unicodedata
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -129,6 +130,17 @@ def shortened_mask(text: str, size_px: int, max_width: int) -> ImageArray:
 def missing_characters(text: str) -> str:
     """The characters of ``text`` that no font here can draw, each once; they show as hollow squares."""
     return "".join(dict.fromkeys(c for c in text if c.isprintable() and _face_for(c) is None))
+
+
+def missing_note(names: Iterable[str]) -> str:
+    """What to tell the user where names hold letters that no font here can draw; empty where all is well."""
+    missing = missing_characters("".join(names))
+    if not missing:
+        return ""
+    return (
+        f"no font here has {missing}: labels show squares or the number of the class; "
+        "install a font for these letters, such as one of the Noto family"
+    )
 
 
 def _runs(text: str) -> list[tuple[Face, str]]:

@@ -1,0 +1,132 @@
+"""Cameras and network streams: always the newest frame, with limits to how long a silence is waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+
+from engine.sources import VideoInput
+from engine.video import of_size, plausible_fps
+from utils.errors import FileError
+from utils.types import ImageArray
+
+OPEN_TIMEOUT_S = 10.0
+STALL_TIMEOUT_S = 10.0
+RECONNECTS = 3
+POLL_S = 0.2
+
+OpenCapture = Callable[[VideoInput], Any]
+
+
+def open_capture(source: VideoInput) -> Any:
+    """OpenCV's capture of a webcam or stream; it may turn out not to be open."""
+    if isinstance(source.place, int):
+        return cv2.VideoCapture(source.place)
+    limits = [
+        *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * OPEN_TIMEOUT_S)),
+        *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(1000 * STALL_TIMEOUT_S)),
+    ]
+    return cv2.VideoCapture(str(source.place), cv2.CAP_FFMPEG, limits)
+
+
+class LiveVideo:
+    """A webcam or stream. A thread reads it, so that slow work skips frames and does not fall behind.
+
+    ``size_hw`` is that of the first frame; ``fps`` is None where the source does not say.
+    """
+
+    def __init__(
+        self,
+        source: VideoInput,
+        capture: OpenCapture = open_capture,
+        stall_timeout_s: float = STALL_TIMEOUT_S,
+        reconnects: int = RECONNECTS,
+    ) -> None:
+        """FileError when nothing comes from ``source``."""
+        self.source = source
+        self.reconnected = 0
+        self._open = capture
+        self._stall_timeout_s = stall_timeout_s
+        self._reconnects = reconnects
+        self._news = threading.Condition()
+        self._frame: ImageArray | None = None
+        self._lost = False
+        self._closed = threading.Event()
+        self._capture = capture(source)
+        first = self._capture.read()[1] if self._capture.isOpened() else None
+        if first is None:
+            self._capture.release()
+            raise FileError(f"{source}: {_what_to_do(source)}")
+        self._frame = first
+        self.size_hw: tuple[int, int] = first.shape[:2]
+        self.fps = plausible_fps(self._capture.get(cv2.CAP_PROP_FPS))
+        self._start_reading()
+
+    def read(self, stopped: Callable[[], bool] = lambda: False) -> ImageArray | None:
+        """The newest frame not read yet, RGB uint8; None once ``stopped`` or when the source has ended for good.
+
+        A source that ends or is silent for too long is opened again, a few times; FileError when that does not help.
+        """
+        silent_since = time.monotonic()
+        while not stopped():
+            with self._news:
+                if self._frame is None and not self._lost:
+                    self._news.wait(POLL_S)
+                frame, self._frame = self._frame, None
+            if frame is not None:
+                return of_size(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), self.size_hw)  # type: ignore[arg-type]
+            if self._lost or time.monotonic() - silent_since > self._stall_timeout_s:
+                self._reopen(stopped)
+                silent_since = time.monotonic()
+        return None
+
+    def close(self) -> None:
+        """Gives the source back. Does not wait for a reading that hangs."""
+        self._closed.set()
+
+    def _start_reading(self) -> None:
+        self._lost = False
+        self._closed = threading.Event()
+        threading.Thread(target=self._read_on, args=(self._capture, self._closed), daemon=True).start()
+
+    def _read_on(self, capture: Any, closed: threading.Event) -> None:
+        """Runs in a thread of its own, which alone touches ``capture``: releasing it during a reading can crash."""
+        good = True
+        while good and not closed.is_set():
+            good, frame = capture.read()
+            with self._news:
+                if closed.is_set():
+                    break
+                if good:
+                    self._frame = frame
+                else:
+                    self._lost = True
+                self._news.notify()
+        capture.release()
+
+    def _reopen(self, stopped: Callable[[], bool]) -> None:
+        self._closed.set()
+        for attempt in range(self._reconnects):
+            waited_until = time.monotonic() + min(2.0**attempt, self._stall_timeout_s)
+            while time.monotonic() < waited_until and not stopped():
+                time.sleep(min(POLL_S, max(0.0, waited_until - time.monotonic())))
+            if stopped():
+                return
+            capture = self._open(self.source)
+            if capture.isOpened() and capture.grab():
+                self.reconnected += 1
+                self._capture = capture
+                self._start_reading()
+                return
+            capture.release()
+        raise FileError(f"{self.source}: no more frames, and {self._reconnects} attempts to reconnect did not help")
+
+
+def _what_to_do(source: VideoInput) -> str:
+    if isinstance(source.place, int):
+        return "no such webcam, or another program uses it; numbers start at 0"
+    return f"nothing comes from this address within {OPEN_TIMEOUT_S:g} s; check it, and that the network reaches it"

@@ -1,0 +1,78 @@
+"""Where each result goes: outputs keep the names of their inputs, and no two inputs ever share one."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.sources import ImageInput, Sources, VideoInput
+from engine.video import CODECS
+from utils.errors import ConfigError
+
+WRITABLE = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
+"""Picture formats that are written; results of others become PNG."""
+
+
+@dataclass(frozen=True)
+class OutputNames:
+    """``picture`` is relative to the output directory; ``stem`` names what goes beside it (txt/``stem``.txt)."""
+
+    picture: Path
+    stem: Path
+
+
+def name_outputs(sources: Sources) -> list[OutputNames]:
+    """One for each image and then each video. Of two that would meet, the later becomes ``name_2``.
+
+    ``a.jpg`` and ``a.png`` keep their names, and their text files are ``a.jpg.txt`` and ``a.png.txt``.
+    """
+    wished = [_picture_name(image) for image in sources.images] + [_video_name(video) for video in sources.videos]
+    pictures = _made_different(wished)
+    stems = [picture.with_suffix("") for picture in pictures]
+    shared = Counter(_folded(stem) for stem in stems)
+    full = [picture if shared[_folded(stem)] > 1 else stem for picture, stem in zip(pictures, stems, strict=True)]
+    return [OutputNames(*names) for names in zip(pictures, _made_different(full), strict=True)]
+
+
+def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path]) -> None:
+    """ConfigError when results would go where inputs lie: into their directory, or onto one of them."""
+    inputs = {os.path.realpath(path) for path in sources.files}
+    out = os.path.realpath(out_dir)
+    if out in {os.path.dirname(path) for path in inputs}:
+        raise ConfigError(f"--out: {out_dir}: is the directory of the input; results need a directory of their own")
+    for image in sources.images:
+        if os.path.realpath(out_dir / image.folder) == os.path.dirname(os.path.realpath(image.path)):
+            raise ConfigError(f"--out: {out_dir}: {image.path} lies where its result would go; choose another")
+    for file in files:
+        if os.path.realpath(file) in inputs:
+            raise ConfigError(f"{file}: is one of the inputs; choose another name for the results")
+
+
+def _picture_name(image: ImageInput) -> Path:
+    name = image.folder / image.path.name
+    return name if name.suffix.lower() in WRITABLE else name.with_name(name.name + ".png")
+
+
+def _video_name(video: VideoInput) -> Path:
+    name = video.folder / video.name
+    return name if name.suffix.lower() in CODECS else name.with_suffix(".mp4")
+
+
+def _folded(path: Path) -> str:
+    return str(path).casefold()  # some file systems take A.jpg and a.jpg for one
+
+
+def _made_different(paths: Iterable[Path]) -> list[Path]:
+    taken: set[str] = set()
+    result = []
+    for path in paths:
+        candidate, number = path, 2
+        while _folded(candidate) in taken:
+            candidate = path.with_name(f"{path.stem}_{number}{path.suffix}")
+            number += 1
+        taken.add(_folded(candidate))
+        result.append(candidate)
+    return result

@@ -1,0 +1,46 @@
+"""One prediction run from the inputs to the last file: what predict.py does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from engine.interrupts import stop_on_signals
+from engine.naming import name_outputs
+from engine.outputs import result_log
+from engine.prediction import Prediction, PredictOptions, Summary
+from engine.sources import Sources
+from engine.video_prediction import run_video
+from engine.viewer import Viewer
+from utils.progress import Reporter
+
+if TYPE_CHECKING:
+    from engine.inference import Predictor
+
+
+def predict_all(
+    predictor: Predictor,
+    sources: Sources,
+    options: PredictOptions,
+    reporter: Reporter,
+    tell: Callable[[str], None] = lambda line: None,
+    viewer: Viewer | None = None,
+) -> Summary:
+    """Predicts every input; see ``Prediction`` for the arguments. A signal ends it early, with all files complete."""
+    names = name_outputs(sources)
+    header = {
+        "score": options.score,
+        "iou": options.iou,
+        "class_names": list(predictor.spec.class_names),
+    }
+    with stop_on_signals() as stop, result_log(options.json_file, options.csv_file) as log:
+        log.start(header)
+        run = Prediction(predictor, options, log, reporter, tell, stop, viewer)
+        run.run_images(sources.images, names)
+        for video, name in zip(sources.videos, names[len(sources.images) :], strict=True):
+            if stop.made:
+                break
+            run_video(run, video, name)
+        log.end([(where, str(error)) for where, error in run.summary.failed], complete=not stop.made)
+    run.summary.interrupted = stop.exit_code
+    return run.summary

@@ -1,0 +1,158 @@
+"""The Python API: a checkpoint in, detections out.
+
+from yolo import Detector
+
+detector = Detector("logs/first/best")
+found = detector.detect("street.jpg")
+for name, score, box in zip(found.names, found.scores, found.boxes_xyxy):
+    print(name, score, box)
+
+photos = ["a.jpg", "b.jpg"]
+for photo, found in zip(photos, detector.detect(photos)):
+    print(photo, len(found))
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, overload
+
+import numpy as np
+
+from utils.config import DetectorSpec
+from utils.errors import ConfigError, DataError, FileError, did_you_mean
+from utils.images import pixels_of, read_image
+from utils.types import Detections, ImageArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from engine.inference import Predictor
+
+__all__ = ["Detections", "Detector", "find_checkpoint"]
+
+OneImage: TypeAlias = "str | Path | Image | ImageArray"
+
+
+class Detector:
+    """A trained detector.
+
+    Args:
+        weights: a checkpoint such as ``logs/first/best``, or a run directory: then its best, else its last.
+        score: detections below this score are left out, 0..1.
+        iou: of two detections of one class that overlap by more than this, the weaker is left out, 0..1.
+        batch_size: images given to the network at once.
+        ignore_exif: leave the EXIF orientation of photos alone; None does as in training.
+
+    ConfigError for values out of range, FileError when the checkpoint is missing, foreign or damaged.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path,
+        score: float = 0.5,
+        iou: float = 0.3,
+        batch_size: int = 8,
+        ignore_exif: bool | None = None,
+    ) -> None:
+        check_threshold("score", score)
+        check_threshold("iou", iou)
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: {batch_size}: must be at least 1")
+        checkpoint = find_checkpoint(weights)
+        # TensorFlow takes seconds to load, which whoever gave a wrong path should not wait for.
+        from engine.inference import Predictor
+
+        self.predictor: Predictor = Predictor.load(checkpoint)
+        self.score = score
+        self.iou = iou
+        self.batch_size = batch_size
+        self.ignore_exif = self.spec.ignore_exif if ignore_exif is None else ignore_exif
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """What the detector is: classes, input size, backbone, resize rule."""
+        return self.predictor.spec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes it finds, by class id."""
+        return self.spec.class_names
+
+    @overload
+    def detect(self, images: OneImage) -> Detections: ...
+    @overload
+    def detect(self, images: list[OneImage] | tuple[OneImage, ...]) -> list[Detections]: ...
+    @overload
+    def detect(self, images: Iterable[OneImage]) -> Detections | list[Detections]: ...
+    def detect(self, images: OneImage | Iterable[OneImage]) -> Detections | list[Detections]:
+        """Detections of one image, or a list of them for many, boxes in pixels of each image as it is shown.
+
+        An image is a path, a Pillow image of any mode, or an RGB uint8 array [H, W, 3] (grey [H, W] works, too).
+        Many are any iterable, read as needed. DataError for an image that cannot be used.
+        """
+        if _is_one(images):
+            return self.predictor.predict_batch([self._pixels(images)], score=self.score, iou=self.iou)[0]
+        return list(self._detect_many(iter(images)))  # type: ignore[arg-type]
+
+    def _detect_many(self, images: Iterator[OneImage]) -> Iterator[Detections]:
+        from engine.pipeline import batches
+
+        for batch in batches((self._pixels(image) for image in images), self.batch_size):
+            yield from self.predictor.predict_batch(batch, score=self.score, iou=self.iou)
+
+    def _pixels(self, image: object) -> ImageArray:
+        if isinstance(image, str | os.PathLike):
+            return read_image(Path(image), ignore_exif=self.ignore_exif)
+        if isinstance(image, np.ndarray):
+            return _checked(image)
+        if _is_pillow(image):
+            return pixels_of(image, ignore_exif=self.ignore_exif)
+        raise DataError(f"image of type {type(image).__name__}: give a path, a Pillow image or an RGB uint8 array")
+
+
+def find_checkpoint(weights: str | Path) -> Path:
+    """The checkpoint file: ``weights`` itself, or the best, else the last, of a run directory.
+
+    FileError when there is none.
+    """
+    path = Path(weights)
+    if path.is_dir():
+        found = next((path / name for name in ("best", "last") if (path / name).is_file()), None)
+        if found is None:
+            raise FileError(
+                f"{path}: no checkpoint named best or last in this directory; give a run directory or a file"
+            )
+        return found
+    if not path.exists():
+        nearby = os.listdir(path.parent) if path.parent.is_dir() else []
+        raise FileError(f"{path}: no such checkpoint{did_you_mean(path.name, nearby)}; train.py writes RUN/best")
+    return path
+
+
+def check_threshold(name: str, value: float) -> None:
+    """ConfigError unless ``value`` lies in 0..1."""
+    if not 0 <= value <= 1:  # NaN fails, too
+        raise ConfigError(f"{name}: {value}: must lie in 0..1")
+
+
+def _is_one(images: object) -> bool:
+    if isinstance(images, np.ndarray):
+        return images.ndim != 4
+    return isinstance(images, str | os.PathLike) or _is_pillow(images) or not isinstance(images, Iterable)
+
+
+def _is_pillow(image: object) -> TypeGuard[Image]:
+    return hasattr(image, "getexif")
+
+
+def _checked(image: np.ndarray) -> ImageArray:
+    if image.dtype != np.uint8:
+        raise DataError(f"image array: dtype {image.dtype}: must be uint8, 0..255")
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise DataError(f"image array: shape {image.shape}: must be [height, width, 3], RGB")
+    return np.ascontiguousarray(image)
