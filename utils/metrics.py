@@ -20,6 +20,7 @@ from utils.voc_metrics import (
     class_curves,
     log_average_miss_rate,
     operating_point,
+    point_at,
 )
 
 
@@ -136,7 +137,7 @@ def evaluate(
                 curve.objects,
                 int((mine & arrays.gt_difficult).sum()),
                 int((arrays.det_classes == class_id).sum()),
-                operating_point(*curve.counts_at(score_threshold), curve.objects),
+                point_at(curve, score_threshold),
                 curve,
             )
         )

@@ -42,10 +42,10 @@ class ClassCurve:
         """[D]."""
         return self.hits / np.maximum(self.hits + self.misfires, 1)
 
-    def counts_at(self, score_threshold: float) -> tuple[int, int]:
-        """True and false positives among the detections with a score of at least ``score_threshold``."""
-        kept = int(np.searchsorted(-self.scores, -score_threshold, side="right"))
-        return (int(self.hits[kept - 1]), int(self.misfires[kept - 1])) if kept else (0, 0)
+    def counts_at(self, score_thresholds: FloatArray) -> tuple[IntArray, IntArray]:
+        """True and false positives among the detections with a score of at least each threshold. [T] -> [T], [T]."""
+        kept = np.searchsorted(-self.scores, -score_thresholds, side="right")
+        return np.concatenate([[0], self.hits])[kept], np.concatenate([[0], self.misfires])[kept]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,12 @@ def operating_point(true_positives: int, false_positives: int, objects: int) -> 
         true_positives / objects if objects else None,
         2 * true_positives / (detected + objects) if objects else None,
     )
+
+
+def point_at(curve: ClassCurve, score_threshold: float) -> OperatingPoint:
+    """The class at one score threshold, itself included."""
+    hits, misfires = curve.counts_at(np.array([score_threshold]))
+    return operating_point(int(hits[0]), int(misfires[0]), curve.objects)
 
 
 def class_curves(arrays: EvalArrays) -> list[ClassCurve]:
