@@ -106,11 +106,12 @@ def refuse_inputs_as_output(out: Path, sources: Sequence[Source]) -> None:
 
 def _source(year: str, folder: Path, rule: SplitRule, problems: Problems) -> Source:
     existing = [] if rule.always else image_sets(folder)
-    splits = {split: read_image_set(folder, split, problems.warn) for split in SPLITS if split in existing}
+    splits = {split: read_image_set(folder, split, problems) for split in SPLITS if split in existing}
+    splits = {split: stems for split, stems in splits.items() if stems}
     stems = annotation_stems(folder)
     derived = False
     if "trainval" in existing and not {"train", "val"} & set(splits):
-        train, val = _cut(read_image_set(folder, "trainval", problems.warn), rule.train_share, rule.seed)
+        train, val = _cut(read_image_set(folder, "trainval", problems), rule.train_share, rule.seed)
         splits |= {"train": train, "val": val}
         derived = True
     elif not splits:
@@ -122,15 +123,19 @@ def _source(year: str, folder: Path, rule: SplitRule, problems: Problems) -> Sou
     for stem in stems:
         if stem not in listed:
             problems.warn("annotation in no split", f"{folder}: Annotations/{stem}.xml: is in no split: not used")
-    splits = {split: splits[split] for split in SPLITS if splits.get(split)}
-    return Source(year, folder, splits, derived)
+    return Source(year, folder, {split: splits[split] for split in SPLITS if splits.get(split)}, derived)
 
 
 def _cut(stems: Iterable[str], share: float, seed: int) -> tuple[list[str], list[str]]:
-    """A random ``share`` of the stems, and the rest. Sorted before and after, so that it is the same everywhere."""
+    """A random ``share`` of the stems, and the rest, neither empty if it can be avoided.
+
+    Sorted before and after, so that it is the same everywhere.
+    """
     ordered = sorted(stems)
     order = np.random.default_rng(seed).permutation(len(ordered))
     count = round(len(ordered) * share)
+    if share < 1 and len(ordered) > 1:
+        count = min(max(count, 1), len(ordered) - 1)
     return sorted(ordered[i] for i in order[:count]), sorted(ordered[i] for i in order[count:])
 
 

@@ -38,7 +38,8 @@ def draw_health(health: Health, path: str | Path) -> None:
         figure = Figure(figsize=(13, max(5.6, 1.8 + 0.27 * bars)), layout="constrained", dpi=110)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
         _draw_classes(left, health)
-        _draw_sizes(right, health)
+        if len(health.boxes_wh):
+            _draw_sizes(right, health)
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png")
 
@@ -91,7 +92,7 @@ def _draw_sizes(axes: Axes, health: Health) -> None:
         axes.plot(line, limit**2 / line, color="#c26a00", lw=1.5, ls=style, label=label)
     axes.plot(line, line, color="grey", lw=0.8, label="square")
     axes.grid(alpha=0.2)
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", anchor="N")
     axes.legend(loc="lower right", fontsize=8.5, framealpha=0.9)
     axes.set_xlabel("box width, px of the photo")
     axes.set_ylabel("box height, px of the photo")

@@ -18,7 +18,8 @@ MAX_XML_BYTES = 1_000_000
 _PARSER = etree.XMLParser(
     resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
 )
-_DECLARATION = re.compile(r"""\s*<\?xml\b[^>]*?(?:\bencoding\s*=\s*["']([^"']*)["'])?[^>]*?\?>""")
+_DECLARATION = re.compile(r"\s*<\?xml\b([^>]*)\?>")
+_ENCODING = re.compile(r"""\bencoding\s*=\s*["']([^"']*)["']""")
 _DOCTYPES = tuple("<!DOCTYPE".encode(codec) for codec in ("ascii", "utf-16-le", "utf-16-be"))
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 # GB18030 holds both older sets; files that say GB2312 often use characters of GBK.
@@ -61,9 +62,15 @@ def _parse(data: bytes, name: str, warn: Callable[[str, str], None] | None) -> e
         raise DataError(f"{name}: not well-formed XML: {what}: export it again") from error
 
 
+def _declared_encoding(start: str) -> str:
+    """In lower case; empty when the XML names none."""
+    declaration = _DECLARATION.match(start)
+    encoding = _ENCODING.search(declaration[1]) if declaration else None
+    return encoding[1].lower() if encoding else ""
+
+
 def _undeclared_chinese(data: bytes) -> str | None:
-    declaration = _DECLARATION.match(data[:200].decode("latin-1"))
-    if declaration and declaration[1]:
+    if _declared_encoding(data[:400].decode("latin-1")):
         return None
     try:
         data.decode("utf-8")
@@ -80,9 +87,7 @@ def _as_utf8(data: bytes, name: str) -> bytes:
     bom, codec = next(((bom, codec) for bom, codec in _BOMS if data.startswith(bom)), (b"", ""))
     if not codec and data[:2] in (b"<\0", b"\0<"):
         codec = "utf-16-le" if data[0] else "utf-16-be"
-    start = data[len(bom) : 400].decode(codec or "latin-1", "replace")
-    declaration = _DECLARATION.match(start)
-    declared = (declaration[1] or "").lower() if declaration else ""
+    declared = _declared_encoding(data[len(bom) : 400].decode(codec or "latin-1", "replace"))
     wide = codec.startswith("utf-16")
     if declared and (declared.startswith("utf-16") != wide or (codec == "utf-8" and declared not in ("utf-8", "utf8"))):
         raise DataError(f"{name}: encoding {declared!r}: its bytes contradict it: save it as UTF-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from utils.annotations import fit_to_image, parse_annotation
 from utils.errors import ConfigError, DataError, did_you_mean
 from utils.image_headers import IMAGE_SUFFIXES, probe
 from utils.inputs import open_regular
-from utils.problems import Problems
+from utils.problems import FailFast, Problems
 from utils.types import Annotation, GroundTruth
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "voc_years",
 ]
 
+_NOT_PLAIN = "not a plain image name: paths out of the folder are never followed"
 _FLAGGED = re.compile(r"(.*\S)[ \t]+(?:-1|0|1)")
 
 
@@ -60,9 +61,13 @@ def voc_year_dir(root: str | Path, year: str) -> Path:
     return Path(root) / f"VOC{year}"
 
 
+def _is_plain_name(stem: str) -> bool:
+    return bool(stem) and stem not in (".", "..") and not any(character in stem for character in "/\\\0\n")
+
+
 def _plain_name(stem: str) -> str:
-    if not stem or stem in (".", "..") or any(character in stem for character in "/\\\0\n"):
-        raise DataError(f"{stem!r}: not a plain image name: links and paths out of the folder are never followed")
+    if not _is_plain_name(stem):
+        raise DataError(f"{stem!r}: {_NOT_PLAIN}")
     return stem
 
 
@@ -118,15 +123,17 @@ def image_sets(year_dir: Path) -> list[str]:
     return [entry.name[:-4] for entry in _names(folder) if entry.name.endswith(".txt")] if folder.is_dir() else []
 
 
-def read_image_set(year_dir: Path, split: str, warn: Callable[[str, str], None] | None = None) -> list[str]:
-    """Image stems of ImageSets/Main/<split>.txt in file order, each once (``warn(kind, message)`` for repeats).
+def read_image_set(year_dir: Path, split: str, problems: Problems | None = None) -> list[str]:
+    """Image stems of ImageSets/Main/<split>.txt in file order, each once.
 
     A flag column (-1, 0, 1), as the devkit's per-class lists have, is left out. ConfigError when there is no such
-    split; DataError when it is empty or names something outside the folder.
+    split. A line that names something outside the folder, and an empty file, go to ``problems`` (the latter as a
+    warning) or, without it, raise DataError.
     """
+    found = FailFast() if problems is None else problems
     path = year_dir / "ImageSets" / "Main" / f"{split}.txt"
-    if split not in image_sets(year_dir):
-        known = image_sets(year_dir)
+    known = image_sets(year_dir)
+    if split not in known:
         there = f"there is {', '.join(known)}" if known else "there is no ImageSets/Main here"
         raise ConfigError(f"{path}: no such split{did_you_mean(split, known)}; {there}")
     file, _ = open_regular(path, "image set")
@@ -141,15 +148,17 @@ def read_image_set(year_dir: Path, split: str, warn: Callable[[str, str], None] 
         # A name may itself end in " 1"; then its annotation is there under the whole name.
         if flagged and not (year_dir / "Annotations" / f"{stem}.xml").is_file():
             stem = flagged[1]
-        try:
-            _plain_name(stem)
-        except DataError as error:
-            raise DataError(f"{path}: line {number}: {error}") from error
-        if stem in stems and warn:
-            warn("image twice in a split", f"{path}: line {number}: {stem}: listed before: used once")
-        stems[stem] = None
+        if not _is_plain_name(stem):
+            found.error(f"{path}: line {number}: {stem!r}: {_NOT_PLAIN}")
+        elif stem in stems:
+            found.warn("image twice in a split", f"{path}: line {number}: {stem}: listed before: used once")
+        else:
+            stems[stem] = None
     if not stems:
-        raise DataError(f"{path}: is empty: list one image name a line, or delete the file")
+        message = f"{path}: is empty: list one image name a line, or delete the file"
+        if problems is None:
+            raise DataError(message)
+        problems.warn("empty split", message)
     return list(stems)
 
 
