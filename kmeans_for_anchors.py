@@ -19,11 +19,11 @@ from utils.types import FloatArray
 
 MORE = """
 An anchor is a box shape that a prediction starts from. When your objects are unlike those of everyday photos (small
-cells, tall bottles, wide ships), anchors fitted to them make learning easier. Boxes are measured as training sees
+cells, tall bottles, wide ships), anchors fitted to them can make learning easier. Boxes are measured as training sees
 them: in the square input, after the resize rule. k-means with the distance 1 - shape IoU does the rest.
 
 Read the table so: "mean best IoU" is how well the best anchor covers a box, on average; "recall" is the share of boxes
-that some anchor covers with an IoU of at least 0.5. A gain below 0.02 in mean best IoU is not worth a change.
+that some anchor covers with an IoU of at least 0.5. A better fit need not mean a better detector: measure its mAP.
 
 example:
   python kmeans_for_anchors.py --list 2007_train.txt --input-size 416 --out model_data/my_anchors.txt --plot anchors.png

@@ -34,14 +34,21 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--height", type=count, default=height, metavar="PX", help=f"typical height (default: {height})")
     harder = f"0 (calm) to 1 (crowded, noisy, dim, small) (default: {DEFAULT_DIFFICULTY})"
     add("--difficulty", type=share, default=DEFAULT_DIFFICULTY, metavar="D", help=harder)
+    add("--preview", metavar="FILE", help="also write the first 12 pictures with their labels as one JPEG")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Draws the set and says where it lies."""
     args = arguments(argv)
-    make_dataset(args.out, args.images, args.seed, (args.height, args.width), args.difficulty, Reporter())
+    size_hw = (args.height, args.width)
+    make_dataset(args.out, args.images, args.seed, size_hw, args.difficulty, Reporter())
     print(f"{args.images} pictures of {', '.join(CLASS_NAMES)} in {args.out / 'VOC2007'}")
+    if args.preview:
+        from utils.synthetic_preview import write_preview
+
+        write_preview(args.preview, min(12, args.images), args.seed, size_hw, args.difficulty)
+        print(f"preview: {args.preview}")
     return 0
 
 

@@ -221,8 +221,11 @@ def test_nothing_is_overwritten_and_nothing_half_done_stays(tmp_path: Path, monk
 def test_the_door_draws_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "VOCdevkit"
     command = ["--out", str(out), "--images", "3", "--seed", "1", "--width", "160", "--height", "120"]
-    assert run_door(lambda: door.main(command)) == 0
+    assert run_door(lambda: door.main([*command, "--preview", str(tmp_path / "preview.jpg")])) == 0
     assert "3 pictures of ball, key, leaf, mug, sign" in capsys.readouterr().out
+    preview = cv2.imread(str(tmp_path / "preview.jpg"))
+    assert preview is not None
+    assert preview.shape[1] > 3 * 160
     assert len(list((out / "VOC2007" / "JPEGImages").glob("*.jpg"))) == 3
     assert run_door(lambda: door.main(command)) == 2
     assert "exists already" in capsys.readouterr().err
