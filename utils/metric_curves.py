@@ -21,6 +21,7 @@ PRECISION_COLOUR, RECALL_COLOUR, F1_COLOUR = "#1f6fb4", "#d1495b", "#3a7d44"
 FAINT, GRID = "#9aa3ad", "#e3e6ea"
 MOST_NAMED = 12
 """With more classes their curves are grey, and the table of names is left out."""
+LEGEND: dict[str, Any] = {"labelcolor": INK, "facecolor": "white", "edgecolor": "none", "framealpha": 0.8}
 THRESHOLDS = np.linspace(0, 1, 401)
 
 
@@ -60,11 +61,10 @@ def class_figure(one: ClassMetrics, class_id: int, score_threshold: float) -> Fi
     """One class: its precision-recall curve, and precision, recall and F1 against the threshold."""
     figure = new_figure(11, 4.8)
     left, right = figure.subplots(1, 2)
-    write_name(left, one.name, class_id, (0, 1), "axes fraction", offset_pt=(0, 14), align=(0, 0), size_pt=14)
-    left.annotate(
-        f"AP {percent(one.ap)}   11-point {percent(one.ap_11pt)}   {one.objects} objects",
-        (1, 1), xycoords="axes fraction", xytext=(0, 15), textcoords="offset points", ha="right", color=INK, size=10,
-    )  # fmt: skip
+    write_name(left, one.name, class_id, (0, 1), "axes fraction", offset_pt=(0, 25), align=(0, 0), size_pt=14)
+    facts = f"AP {percent(one.ap)}, 11-point {percent(one.ap_11pt)}, {one.objects} objects, {one.difficult} difficult"
+    left.annotate(facts, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points", color=INK,
+                  size=10)  # fmt: skip
     _precision_recall(left, one.curve, score_threshold, one.at_threshold.precision, one.at_threshold.recall)
     hits, misfires = one.curve.counts_at(THRESHOLDS)
     lines = zip(ratios(hits, misfires, one.objects), ("precision", "recall", "F1"), strict=True)
@@ -72,7 +72,7 @@ def class_figure(one: ClassMetrics, class_id: int, score_threshold: float) -> Fi
         right.plot(THRESHOLDS, values, color=colour, lw=2, label=label)
     right.axvline(score_threshold, color=FAINT, lw=1, ls="--")
     _unit_axes(right, "score threshold", "")
-    right.legend(frameon=False, loc="lower left", labelcolor=INK)
+    right.legend(loc="lower left", **LEGEND)
     return figure
 
 
@@ -87,7 +87,7 @@ def _precision_recall(
         if precision is not None and recall is not None:
             point = f"score {score_threshold:g}: P {percent(precision)}, R {percent(recall)}"
             axes.plot(recall, precision, "o", color=RECALL_COLOUR, ms=7, mec="white", label=point, clip_on=False)
-        axes.legend(frameon=False, loc="lower left", labelcolor=INK, fontsize=9)
+        axes.legend(loc="lower left", fontsize=9, **LEGEND)
     else:
         reason = "no detections" if curve.objects else "no objects to find"
         axes.text(0.5, 0.5, reason, ha="center", va="center", color=FAINT, size=13)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 CLASSES_FOLDER = "classes"
 DPI = 120
+LONGEST_SIDE_PX = 6000
+"""A thousand classes would ask for more pixels than there is memory."""
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 BAR_IN, CELL_IN = 0.27, 0.3
 _UNSAFE = re.compile(r"[^\w.\-]+")
 
@@ -55,7 +58,9 @@ def draw_plots(metrics: Metrics, folder: str | Path, reporter: Reporter | None =
     with replacing_folder(folder) as fresh:
         (fresh / CLASSES_FOLDER).mkdir()
         for name, draw in (reporter or Quiet()).track(plots.items(), "drawing", total=len(plots), unit=" plots"):
-            draw().savefig(fresh / name, dpi=DPI, facecolor="white")
+            figure = draw()
+            dpi = min(DPI, LONGEST_SIDE_PX / figure.get_size_inches().max())
+            figure.savefig(fresh / name, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.15)
     return [Path(folder) / name for name in plots]
 
 
@@ -93,7 +98,7 @@ def _bars(
         value = values[class_id]
         text = "no objects" if value is None else percent(abs(value))
         axes.annotate(text, (lengths[row], row), xytext=(5, 0), textcoords="offset points", va="center", size=9,
-                      color=FAINT if value is None else INK)  # fmt: skip
+                      color=FAINT if value is None else INK, bbox=BEHIND)  # fmt: skip
     if mean is not None:
         axes.axvline(mean, color=INK, lw=1.2, ls="--")
         axes.annotate(f"{mean_name} {percent(mean)}", (mean, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
@@ -106,13 +111,14 @@ def _bars(
 
 
 def confusion_figure(metrics: Metrics) -> Figure:
-    """Counts of true against predicted classes; the colour is a count's share of its row."""
+    """Counts of true against predicted classes; the colour is a count's share of the true objects of its row."""
     counts = metrics.confusion
     size = len(counts)
     side = max(3.2, CELL_IN * size if size > 12 else 0.62 * size)
     figure = new_figure(side + 2.6, side + 2.2)
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares[-1] = 0  # false alarms are not a share of anything
     axes.imshow(shares, cmap=_shade(), vmin=0, vmax=1, aspect="equal")
     _write_counts(axes, counts, shares)
     font = 10 if size <= 12 else 8
@@ -129,7 +135,7 @@ def confusion_figure(metrics: Metrics) -> Figure:
     axes.grid(which="minor", color="white", lw=1)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    axes.annotate("rows: true, columns: predicted; colour: share of the row", (0, 1), xycoords="axes fraction",
+    axes.annotate("rows: true, columns: predicted; colour: share of a class", (0, 1), xycoords="axes fraction",
                   xytext=(0, 8), textcoords="offset points", size=10, color=INK)  # fmt: skip
     axes.set_title(f"Confusion at score >= {metrics.score_threshold:g}, IoU 0.5", loc="left", size=13, weight="bold",
                    color=INK, pad=26)  # fmt: skip
