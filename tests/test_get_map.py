@@ -229,7 +229,7 @@ def test_no_objects_at_all_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_from_files_loads_no_tensorflow(map_out: Path) -> None:
-    command = f"import sys, get_map; get_map.main(['--from-files', {str(map_out)!r}, '--no-plots']); sys.exit('tensorflow' in sys.modules)"
-    command = f"import sys, get_map; {door}"
+    arguments = ["--from-files", str(map_out), "--no-plots"]
+    command = f"import sys, get_map; get_map.main({arguments}); sys.exit('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
