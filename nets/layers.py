@@ -20,21 +20,6 @@ def seed_for(seed: int, name: str) -> int:
     return int.from_bytes(digest, "big") % (2**31 - 1)
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]
-def silu(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Swish, x * sigmoid(x), arXiv:1702.03118, with a gradient of four passes over memory where TF's needs six.
-
-    With y = x s(x), the derivative s (1 + x (1 - s)) is s (1 + x - y), and multiplying by s(x) is what TF's
-    SoftplusGrad does in one kernel. y is kept anyway, as input of the convolution that follows.
-    """
-    y = tf.nn.silu(x)
-
-    def gradient(dy: tf.Tensor) -> tf.Tensor:
-        return tf.raw_ops.SoftplusGrad(gradients=dy * (x - y + tf.ones([], x.dtype)), features=x)
-
-    return y, gradient
-
-
 def _replicas() -> int:
     context = tf.distribute.get_replica_context()
     return int(context.num_replicas_in_sync) if context is not None else 1
@@ -194,19 +179,6 @@ class PixelNormalization(keras.layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """Arguments that rebuild the layer."""
         return {**super().get_config(), "mean_px": self.mean_px, "std_px": self.std_px}
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class Silu(keras.layers.Layer):  # type: ignore[misc]
-    """``silu`` as a layer."""
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Any shape -> the same shape."""
-        return silu(inputs)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """The input's."""
-        return input_shape
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,12 @@ def load_h5(
     normalisation: Normalisation,
     skip_layers: Collection[str] = (),
     fresh_layers: Collection[str] = (),
+    network: str = "",
 ) -> LoadReport:
     """Gives every weight of ``model`` its value from the file, or changes nothing and raises.
 
     ``skip_layers`` of the file are not for this model; ``fresh_layers`` of the model keep what they have. The input
-    layers of the file must mean ``normalisation``, which is part of the model. FileError: missing, unreadable, damaged,
+    layers of the file must mean ``normalisation``, which is part of the model; ``network`` names it in errors. FileError: missing, unreadable, damaged,
     not HDF5, with links out of it. ConfigError: weights of another network, class count or input rule.
     """
     file_path = Path(path)
@@ -58,7 +59,7 @@ def load_h5(
             if layer.weights and layer.name not in fresh_layers
         }
         used = {name: tensors for name, tensors in stored.items() if name not in left_out}
-        _check_same_layers(wanted, used, model.name, file_path)
+        _check_same_layers(wanted, used, network or model.name, file_path)
         pairs = [pair for name in wanted for pair in _pairs(name, wanted[name], used[name], file_path)]
         values = [(weight, _read(tensor, name, file_path)) for name, weight, tensor in pairs]
     for weight, value in values:
@@ -174,7 +175,7 @@ def _check_input_rule(tensors: Tensors, normalisation: Normalisation, path: Path
     )
 
 
-def _check_same_layers(wanted: Mapping[str, Any], stored: Mapping[str, Any], model_name: str, path: Path) -> None:
+def _check_same_layers(wanted: Mapping[str, Any], stored: Mapping[str, Any], network: str, path: Path) -> None:
     lacks = [name for name in wanted if name not in stored]
     extra = [name for name in stored if name not in wanted]
     if lacks == ["predictions"] and not extra:
@@ -187,7 +188,7 @@ def _check_same_layers(wanted: Mapping[str, Any], stored: Mapping[str, Any], mod
             for what, names in (("it lacks", lacks), ("it alone has", extra))
             if names
         ]
-        raise ConfigError(f"{path}: weights of another network than {model_name}: {', '.join(parts)}")
+        raise ConfigError(f"{path}: weights of another network than {network}: {', '.join(parts)}")
 
 
 def _pairs(layer: str, weights: Tensors, tensors: Tensors, path: Path) -> Iterator[tuple[str, Any, Any]]:

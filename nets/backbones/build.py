@@ -47,7 +47,7 @@ def build_backbone(
     model = keras.Model(inputs, outputs, name="backbone")
     path = _weights_path(weights, spec.without_top)
     if path is not None:
-        load_h5(model, path, spec.normalisation, skip_layers=spec.top_layers)
+        load_h5(model, path, spec.normalisation, skip_layers=spec.top_layers, network=name)
     return model
 
 

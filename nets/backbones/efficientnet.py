@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from nets.layers import LayerFactory, Silu, seed_for
+from nets.layers import LayerFactory, seed_for
+from nets.silu import Silu, SiluAndMean
 
 SE_RATIO = 0.25
 DROP_CONNECT = 0.2
@@ -109,8 +110,7 @@ class Block:
             x = make.conv(wide, 1, f"{self.name}expand_conv")(x)
             x = Silu(name=f"{self.name}expand_activation")(make.norm(f"{self.name}expand_bn")(x))
         x = make.depthwise(self.kernel, f"{self.name}dwconv", strides=self.stride)(x)
-        x = Silu(name=f"{self.name}activation")(make.norm(f"{self.name}bn")(x))
-        x = self._excite(x, wide, make)
+        x = self._excite(make.norm(f"{self.name}bn")(x), wide, make)
         x = make.norm(f"{self.name}project_bn")(make.conv(self.filters_out, 1, f"{self.name}project_conv")(x))
         if self.stride == 1 and self.filters_in == self.filters_out:
             if self.drop_rate > 0:
@@ -120,7 +120,7 @@ class Block:
 
     def _excite(self, x: Any, wide: int, make: LayerFactory) -> Any:
         narrow = max(1, int(self.filters_in * SE_RATIO))
-        weight = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{self.name}se_squeeze")(x)
+        x, weight = SiluAndMean(name=f"{self.name}activation")(x)
         weight = make.conv(narrow, 1, f"{self.name}se_reduce", bias=True, activation="silu")(weight)
         weight = make.conv(wide, 1, f"{self.name}se_expand", bias=True, activation="sigmoid")(weight)
         return keras.layers.Multiply(name=f"{self.name}se_excite")([x, weight])
