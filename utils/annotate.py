@@ -47,6 +47,8 @@ class SplitRule:
         for name, share in (("--trainval-percent", self.trainval_share), ("--train-percent", self.train_share)):
             if not 0 < share <= 1:
                 raise ConfigError(f"{name}: {share}: must be above 0 and at most 1; 0.9 is 90 percent")
+        if self.seed < 0:
+            raise ConfigError(f"--seed: {self.seed}: must be 0 or more")
 
 
 @dataclass(frozen=True)

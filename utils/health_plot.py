@@ -64,7 +64,8 @@ def _draw_classes(axes: Axes, health: Health) -> None:
     axes.set_title(f"Boxes per class: {int(totals.sum()):,} in all{more}", loc="left")
     axes.set_xlabel("boxes")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    if health.splits:
+        axes.legend(frameon=False, loc="lower right")
 
 
 def _draw_sizes(axes: Axes, health: Health) -> None:

@@ -227,8 +227,9 @@ def _pillow() -> ModuleType:
     """Pillow, loaded when the first image needs it; most are JPEGs and do not."""
     from PIL import Image
 
-    # Our own limit, checked for every image, stands in for this warning.
+    # Our own limit stands in for its size warning, and what it warns of in damaged files is decided by the outcome.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     return Image
 
 

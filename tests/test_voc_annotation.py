@@ -1,0 +1,366 @@
+"""voc_annotation.py end to end: lists, splits, classes, health report, problems."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import voc_annotation
+from tests.conftest import ROOT
+from tests.voc_trees import VocTree, annotation_xml, object_xml
+from utils.annotate import Dataset, Sample, SplitRule, find_sources
+from utils.classes import read_classes
+from utils.door import run_door
+from utils.errors import ConfigError
+from utils.health import measure
+from utils.health_plot import draw_health
+from utils.problems import Problems
+from utils.records import read_annotation_list
+from utils.types import AnnotatedObject, Annotation
+
+CAR = object_xml("car", 1, 2, 30, 40)
+BUS = object_xml("bus", "0.5", 2, 30, 40)
+HARD = object_xml("van", 1, 2, 3, 4, "<difficult>1</difficult>")
+
+
+def annotate(*arguments: object) -> int:
+    return run_door(lambda: voc_annotation.main([str(argument) for argument in arguments]))
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def tree(tmp_path) -> VocTree:
+    """Two training images, one of them with a difficult object, a validation negative, a test image."""
+    tree = VocTree(tmp_path / "my devkit")
+    tree.add("a", CAR, BUS)
+    tree.add("b c", BUS, HARD)
+    tree.add("d")
+    tree.add("e", CAR)
+    tree.split("train", "a", "b c")
+    tree.split("val", "d")
+    tree.split("test", "e")
+    tree.split("car_train", "a  1", "b c -1")
+    return tree
+
+
+def test_writes_lists_classes_and_picture_and_leaves_the_input_alone(tree, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in tree.root.rglob("*")}
+    out = tmp_path / "out" / "deep"
+    assert annotate("--voc", tree.root, "--out", out) == 0
+    assert files_below(out) == {"2007_train.txt", "2007_val.txt", "2007_test.txt", "classes.txt", "dataset.png"}
+    assert read_classes(out / "classes.txt") == ("bus", "car", "van")
+    first, second = read_annotation_list(out / "2007_train.txt", 3)
+    assert first.image_path == str(tree.folder / "JPEGImages" / "a.jpg")
+    np.testing.assert_array_equal(first.boxes_xyxy, [[1, 2, 30, 40], [0.5, 2, 30, 40]])
+    assert first.class_ids.tolist() == [1, 0]
+    assert second.image_path.endswith("/b c.jpg")
+    assert second.class_ids.tolist() == [0]
+    (negative,) = read_annotation_list(out / "2007_val.txt", 3)
+    assert len(negative.class_ids) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in tree.root.rglob("*")}
+    report = capsys.readouterr().out
+    assert re.search(r"2007 train +2 +0 +3 +1\.5 +1", report)
+    assert re.search(r"2007 val +1 +1 +0 +0\.0 +0", report)
+    assert re.search(r"car +2 +50\.0% +2 +33 +1 +0 +1", report)
+    assert Image.open(out / "dataset.png").size[0] > 800
+
+
+def test_only_the_splits_that_exist(tmp_path):
+    tree = VocTree(tmp_path / "devkit")
+    tree.add("a", CAR)
+    tree.split("test", "a")
+    tree.split("val", text="\n")
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 0
+    assert files_below(tmp_path / "out") == {"2007_test.txt", "classes.txt"}
+
+
+def test_given_classes_decide_ids_and_unknown_ones_are_counted(tree, tmp_path, capsys):
+    classes = tmp_path / "classes.txt"
+    classes.write_text("cart\n\ncar\n")
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--classes", classes, "--no-report") == 0
+    assert not (tmp_path / "out" / "classes.txt").exists()
+    assert read_annotation_list(tmp_path / "out" / "2007_train.txt", 2)[0].class_ids.tolist() == [1]
+    shown = capsys.readouterr().out
+    assert re.search(r"unknown class 'bus': 2, such as .*a\.xml", shown)
+    assert "blank line in the class list: 1" in shown
+
+
+def test_a_misspelt_class_gets_a_hint(tree, tmp_path, capsys):
+    tree.add("a", object_xml("cra", 1, 2, 3, 4))
+    classes = tmp_path / "classes.txt"
+    classes.write_text("car\n")
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--classes", classes, "--no-report") == 0
+    assert "did you mean 'car'?" in capsys.readouterr().out
+
+
+def test_no_object_left_is_an_error_even_when_skipping(tree, tmp_path, capsys):
+    classes = tmp_path / "classes.txt"
+    classes.write_text("zebra\n")
+    for more in ([], ["--skip-bad"]):
+        assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--classes", classes, *more) == 3
+    error = capsys.readouterr().err
+    assert "no object is left in the whole set: classes zebra; the annotations: bus, car, van" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_problems_are_all_printed_and_nothing_is_written(tree, tmp_path, capsys):
+    tree.add("a", object_xml("car", 5, 5, 5, 9), object_xml("car", 1, 1, "NaN", 9))
+    tree.write_xml("d", "<annotation>")
+    (tree.folder / "JPEGImages" / "e.jpg").write_bytes(b"<html>")
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out") == 3
+    lines = capsys.readouterr().err.strip().split("\n")
+    assert len(lines) == 5
+    for expected in ("a.xml: object 1", "a.xml: object 2", "d.xml: not well-formed", "e.jpg: is an HTML page"):
+        assert sum(expected in line for line in lines) == 1
+    assert "4 problems: nothing written" in lines[-1]
+    assert not (tmp_path / "out").exists()
+
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--skip-bad") == 0
+    lines = capsys.readouterr().err.strip().split("\n")
+    assert "4 problems: 3 images left out" in lines[-1]
+    assert len(lines) == 5
+    # The whole image of a broken box is left out, not the box alone.
+    (kept,) = read_annotation_list(tmp_path / "out" / "2007_train.txt", 2)
+    assert kept.image_path.endswith("b c.jpg")
+    assert files_below(tmp_path / "out") == {"2007_train.txt", "classes.txt", "dataset.png"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (lambda tree: (tree.folder / "Annotations" / "a.xml").unlink(), r"a\.xml: no such annotation"),
+        (lambda tree: (tree.folder / "JPEGImages" / "a.jpg").unlink(), r"a\.\*: no such image"),
+        (lambda tree: tree.add("a", CAR, suffix=".png"), r"one annotation, 2 images"),
+        (lambda tree: tree.write_xml("a", annotation_xml([CAR], (640, 480))), r"640x480: the image is 64x48"),
+        (lambda tree: tree.write_xml("a", annotation_xml([object_xml("car", 1, 1, 90, 9)])), r"outside the image"),
+        (lambda tree: tree.split("train", "a", "../../../etc/passwd"), r"line 2: '../../../etc/passwd'"),
+        (lambda tree: tree.split("val", "a"), r"val\.txt: a: is in train\.txt too"),
+        (lambda tree: (tree.folder / "JPEGImages" / "a.jpg").write_bytes(b""), r"a\.jpg: is empty"),
+    ],
+)
+def test_each_problem_stops_and_can_be_skipped(tree, tmp_path, capsys, damage, match):
+    damage(tree)
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 3
+    assert re.search(match, capsys.readouterr().err)
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report", "--skip-bad") == 0
+    assert re.search(match, capsys.readouterr().err)
+    assert (tmp_path / "out" / "2007_train.txt").exists()
+
+
+def test_a_truncated_photo_is_found_before_training(tree, tmp_path, capsys):
+    path = tree.folder / "JPEGImages" / "a.jpg"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 3
+    assert "a.jpg: is truncated" in capsys.readouterr().err
+
+
+def test_an_image_in_train_and_val_stays_in_train_when_skipping(tree, tmp_path):
+    tree.split("val", "a", "d")
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--skip-bad", "--no-report") == 0
+    assert len(read_annotation_list(tmp_path / "out" / "2007_train.txt")) == 2
+    (only,) = read_annotation_list(tmp_path / "out" / "2007_val.txt")
+    assert only.image_path.endswith("d.jpg")
+
+
+def test_warnings_are_counted_by_kind(tree, tmp_path, capsys):
+    extra = "<filename>other.jpg</filename>"
+    tree.write_xml("a", annotation_xml([object_xml(" car ", -1, 2, 30, 40), CAR, CAR], None, extra))
+    tree.write_xml("e", annotation_xml([CAR], extra=extra))
+    tree.split("val", "d", "d")
+    tree.add("unlisted", CAR)
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 0
+    shown = capsys.readouterr().out
+    for kind, count in (
+        ("filename differs from the XML's name", 2),
+        ("size missing", 1),
+        ("box clipped to the image", 1),
+        ("spaces around a name", 1),
+        ("same box twice", 1),
+        ("image twice in a split", 1),
+        ("annotation in no split", 1),
+    ):
+        assert f"warning: {kind}: {count}, such as " in shown
+
+
+def split_tree(root: Path, stems: list[str]) -> VocTree:
+    tree = VocTree(root)
+    for stem in stems:
+        tree.add(stem, CAR)
+    return tree
+
+
+def listed(out: Path) -> dict[str, set[str]]:
+    return {
+        path.name: {Path(record.image_path).stem for record in read_annotation_list(path)}
+        for path in out.glob("2007_*.txt")
+    }
+
+
+def test_a_seeded_split_is_the_same_everywhere_and_can_be_copied_back(tmp_path, capsys):
+    stems = [f"{i:03}" for i in range(40)]
+    first, second = split_tree(tmp_path / "one", stems), split_tree(tmp_path / "two", stems[::-1])
+    assert annotate("--voc", first.root, "--out", tmp_path / "a", "--no-report", "--seed", 3) == 0
+    assert annotate("--voc", second.root, "--out", tmp_path / "b", "--no-report", "--seed", 3) == 0
+    assert annotate("--voc", second.root, "--out", tmp_path / "c", "--no-report", "--seed", 4) == 0
+    lists = listed(tmp_path / "a")
+    # 40 * 0.9 = 36 for trainval, 36 * 0.9 = 32 of them for train
+    assert {name: len(found) for name, found in lists.items()} == {
+        "2007_train.txt": 32,
+        "2007_val.txt": 4,
+        "2007_test.txt": 4,
+    }
+    assert set.union(*lists.values()) == set(stems)
+    assert lists == listed(tmp_path / "b")
+    assert lists != listed(tmp_path / "c")
+    assert not (first.folder / "ImageSets").exists()
+    assert "copy" in capsys.readouterr().out
+
+    (tmp_path / "a" / "VOC2007" / "ImageSets").rename(first.folder / "ImageSets")
+    assert annotate("--voc", first.root, "--out", tmp_path / "again", "--no-report") == 0
+    assert listed(tmp_path / "again") == lists
+    assert annotate("--voc", first.root, "--out", tmp_path / "new", "--no-report", "--new-split", "--seed", 4) == 0
+    assert listed(tmp_path / "new") == listed(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("images", "trainval", "train", "sizes"),
+    [(1, 0.9, 0.9, [1]), (3, 0.9, 0.9, [1, 1, 1]), (10, 1, 0.8, [8, 2]), (10, 0.5, 1, [5, 5]), (4, 1, 1, [4])],
+)
+def test_shares_of_small_sets(tmp_path, images, trainval, train, sizes):
+    tree = split_tree(tmp_path / "devkit", [str(i) for i in range(images)])
+    (source,) = find_sources([tree.root], None, SplitRule(trainval, train), Problems())
+    assert sorted(map(len, source.splits.values())) == sorted(sizes)
+    assert "train" in source.splits
+
+
+def test_trainval_alone_is_split(tmp_path):
+    tree = split_tree(tmp_path / "devkit", list("abcdefghij"))
+    tree.split("trainval", *"abcdefgh")
+    tree.split("test", "i", "j")
+    (source,) = find_sources([tree.root], None, SplitRule(train_share=0.75), Problems())
+    assert {split: len(stems) for split, stems in source.splits.items()} == {"train": 6, "val": 2, "test": 2}
+    assert source.derived
+
+
+def test_several_roots_and_years_merge(tmp_path):
+    first, second = VocTree(tmp_path / "site A"), VocTree(tmp_path / "site B")
+    third = VocTree(tmp_path / "site B", "2012")
+    for number, tree in enumerate((first, second, third)):
+        tree.add("a", CAR)
+        tree.add("b", BUS if number else CAR)
+        tree.split("train", "a")
+        tree.split("val", "b")
+    out = tmp_path / "out"
+    assert annotate("--voc", first.root, second.root, first.root, "--out", out, "--no-report") == 0
+    assert files_below(out) == {"2007_train.txt", "2007_val.txt", "2012_train.txt", "2012_val.txt", "classes.txt"}
+    paths = [record.image_path for record in read_annotation_list(out / "2007_train.txt")]
+    assert paths == [str(tree.folder / "JPEGImages" / "a.jpg") for tree in (first, second)]
+    only = tmp_path / "only"
+    assert annotate("--voc", first.root, second.root, "--year", "2012", "--out", only, "--no-report") == 0
+    assert files_below(only) == {"2012_train.txt", "2012_val.txt", "classes.txt"}
+
+
+def test_dotted_stems_stay_distinct(tmp_path):
+    tree = split_tree(tmp_path / "devkit", ["a.b", "a.c", "a"])
+    tree.split("train", "a.b", "a.c", "a")
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 0
+    assert len({record.image_path for record in read_annotation_list(tmp_path / "out" / "2007_train.txt")}) == 3
+
+
+def test_usage_errors(tree, tmp_path, capsys):
+    out = ("--out", tmp_path / "out")
+    for arguments, match in (
+        (("--voc", tree.root), "--out"),
+        ((*out,), "--voc"),
+        (("--voc", tmp_path / "absent", *out), "no such folder"),
+        (("--voc", tree.folder, *out), "give its parent"),
+        (("--voc", tree.root, "--year", "2008", *out), "did you mean '2007'"),
+        (("--voc", tree.root, "--classes", tmp_path / "absent.txt", *out), "no such class list"),
+        (("--voc", tree.root, "--train-percent", "90", *out), "--train-percent: 90.0"),
+        (("--voc", tree.root, "--seed", "-1", *out), "--seed"),
+        (("--voc", tree.root, "--out", tree.root), "is the input folder"),
+        (("--voc", tree.root, "--out", tree.folder / "lists"), "is the input folder"),
+        (("--voc", tree.root, "--owt", "x"), "--out"),
+    ):
+        assert annotate(*arguments) == 2
+        error = capsys.readouterr().err
+        assert match in error
+        assert error.count("\n") == 1
+
+
+def test_exif_decides_the_size_unless_told_otherwise(tree, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 48)).save(tree.folder / "JPEGImages" / "a.jpg", exif=exif)
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 3
+    assert "give --ignore-exif" in capsys.readouterr().err
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report", "--ignore-exif") == 0
+
+
+def test_health_counts_by_hand(tmp_path):
+    def sample(name: str, *objects: AnnotatedObject) -> Sample:
+        return Sample(f"/p/{name}.jpg", Annotation(Path(f"/p/{name}.xml"), (100, 200), objects))
+
+    big, small = AnnotatedObject("a", (0, 0, 100, 100)), AnnotatedObject("汽车", (0, 0, 10, 20))
+    hard = AnnotatedObject("a", (0, 0, 5, 5), difficult=True)
+    dataset = Dataset(
+        {
+            ("2007", "train"): [sample("1", big, big, small), sample("2", hard), sample("3")],
+            ("2012", "val"): [sample("4", big, AnnotatedObject("unknown", (0, 0, 1, 1)))],
+        }
+    )
+    health = measure(dataset, ("a", "汽车", "$x_1$"))
+    train, val = health.splits
+    assert (train.name, train.images, train.empty_images, train.difficult) == ("2007 train", 3, 2, 1)
+    assert train.boxes_per_class.tolist() == [2, 1, 0]
+    assert train.images_per_class.tolist() == [1, 1, 0]
+    assert (val.images, val.empty_images, val.boxes_per_class.tolist()) == (1, 0, [1, 0, 0])
+    assert health.smallest_in == "/p/1.jpg"
+    assert sorted(health.sizes.tolist()) == pytest.approx([200**0.5, 100, 100, 100])
+    assert health.image_sizes == {(100, 200): 4}
+    draw_health(health, tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").format == "PNG"
+    draw_health(measure(Dataset(), ("a",)), tmp_path / "empty.png")
+
+
+def test_starts_without_what_takes_long_to_load():
+    heavy = "{'tensorflow', 'keras', 'cv2', 'rich', 'matplotlib', 'PIL'}"
+    code = f"import sys, voc_annotation; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as caught:
+        voc_annotation.main(["--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    for expected in ("Examples:", "default: 0.9", "--skip-bad", "leaves out the whole image"):
+        assert expected in shown
+
+
+def test_blood_cells_stop_at_their_two_flat_boxes(bccd_root, tmp_path, capsys):
+    assert annotate("--voc", bccd_root, "--out", tmp_path / "out", "--no-report") == 3
+    error = capsys.readouterr().err
+    assert "BloodImage_00338.xml: object 13 (RBC)" in error
+    assert "BloodImage_00343.xml: object 4 (RBC)" in error
+    assert error.count("\n") == 3
+    assert annotate("--voc", bccd_root, "--out", tmp_path / "out", "--no-report", "--skip-bad") == 0
+    counts = {path.name: len(read_annotation_list(path, 3)) for path in (tmp_path / "out").glob("2007_*.txt")}
+    assert counts == {"2007_train.txt": 204, "2007_val.txt": 86, "2007_test.txt": 72}
+    assert read_classes(tmp_path / "out" / "classes.txt") == ("Platelets", "RBC", "WBC")
+
+
+def test_split_shares_out_of_range():
+    for rule in ({"trainval_share": 0}, {"train_share": 1.1}, {"train_share": float("nan")}):
+        with pytest.raises(ConfigError, match="percent"):
+            SplitRule(**rule)
