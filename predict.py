@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.arguments import Parser, count, share
 from utils.door import run_door
 from utils.progress import Reporter
+from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
 
 if TYPE_CHECKING:
     from engine.prediction import PredictOptions
@@ -59,18 +58,22 @@ def arguments(argv: Sequence[str] | None) -> Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Finds the inputs, predicts, says what came of it."""
     given = arguments(argv)
-    _quieten_libraries()
+    quieten_libraries()
+    allow_any_name()
     from engine.naming import refuse_overwriting
     from engine.predict_all import predict_all
     from engine.sources import find_sources
     from engine.timing import speed_table
     from utils.fonts import missing_note
-    from yolo import Detector
+    from yolo import Detector, find_checkpoint
 
     reporter = Reporter()
     sources = find_sources(given.sources, given.recursive, skip=given.out)
     refuse_overwriting(sources, given.out, [file for file in (given.json, given.csv) if file])
-    detector = Detector(given.weights, given.score, given.iou, given.batch, given.ignore_exif or None)
+    checkpoint = find_checkpoint(given.weights)
+    with native_stderr_held_back():
+        import engine.inference  # noqa: F401  (TensorFlow loads here, once nothing is left to correct)
+    detector = Detector(checkpoint, given.score, given.iou, given.batch, given.ignore_exif or None)
     if note := missing_note(detector.class_names):
         reporter.say(note)
     viewer = _viewer(reporter) if given.show else None
@@ -89,16 +92,6 @@ def _options(given: Namespace) -> PredictOptions:
     same = ("score", "iou", "ignore_exif", "txt", "crops", "heatmap", "count")
     wanted = {name: getattr(given, name) for name in same}
     return PredictOptions(given.out, batch_size=given.batch, json_file=given.json, csv_file=given.csv, **wanted)
-
-
-def _quieten_libraries() -> None:
-    """Leaves the talking to us. Must happen before TensorFlow, OpenCV and FFmpeg load."""
-    levels = {"TF_CPP_MIN_LOG_LEVEL": "3", "OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
-    for variable, level in levels.items():
-        os.environ.setdefault(variable, level)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names need not be text
 
 
 def _viewer(reporter: Reporter) -> Viewer | None:

@@ -74,11 +74,10 @@ class Summary:
 
     def in_words(self, out_dir: Path) -> str:
         """One line for the end."""
-        parts = [f"{self.images} images"] if self.images or not self.frames else []
-        parts += [f"{self.frames} frames"] if self.frames else []
-        failed = f"; {len(self.failed)} inputs could not be used" if self.failed else ""
-        early = "; interrupted" if self.interrupted else ""
-        return f"{' and '.join(parts)}: {counted(self.counts)}; results in {out_dir}{failed}{early}"
+        done = [_plural(number, what) for number, what in ((self.images, "image"), (self.frames, "frame")) if number]
+        result = f"{' and '.join(done)}: {counted(self.counts)}; results in {out_dir}" if done else "nothing predicted"
+        failed = f"; {_plural(len(self.failed), 'input')} could not be used" if self.failed else ""
+        return result + failed + ("; interrupted" if self.interrupted else "")
 
 
 @dataclass
@@ -182,3 +181,7 @@ class Prediction:
 def counted(counts: Counter[str]) -> str:
     """``12 RBC, 1 WBC``, most frequent first."""
     return ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "nothing found"
+
+
+def _plural(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -93,6 +93,8 @@ def find_sources(arguments: Sequence[str], recursive: bool = False, skip: Path |
 def _resolve(argument: str, recursive: bool, skip: Path | None) -> Iterable[Input]:
     if argument.lower().startswith(STREAM_SCHEMES):
         return [VideoInput(argument)]
+    if not argument:
+        raise ConfigError("SOURCE: is empty; give a file, a directory, a pattern or the number of a webcam")
     path = Path(argument)
     if path.is_dir():
         return _in_directory(path, recursive, skip)
@@ -105,7 +107,7 @@ def _resolve(argument: str, recursive: bool, skip: Path | None) -> Iterable[Inpu
         matches = sorted(Path(match) for match in glob.glob(argument, recursive=True) if not os.path.isdir(match))
         kept = [match for match in matches if not _below(match, skip)]
         if not kept:
-            raise ConfigError(f"{argument}: no file matches this pattern; quote it so that the shell leaves it alone")
+            raise ConfigError(f"{argument}: no file matches this pattern")
         return [_input(match) for match in kept]
     raise ConfigError(f"{argument}: no such file or directory{_nearest(path)}")
 

@@ -122,7 +122,7 @@ class VideoSink:
         count = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() and check.read()[0] else 0
         check.release()
         # Containers without an index tell the count from the duration, which may be off by a rounding.
-        if count < self.frames * 0.99 - 1:
+        if not count or count < self.frames * 0.99 - 1:
             raise FileError(f"{self.path}: the video could not be completed: is the disk full?")
 
     def discard(self) -> None:

@@ -124,7 +124,7 @@ def shortened_mask(text: str, size_px: int, max_width: int) -> ImageArray:
     while mask.shape[1] > max_width and kept > 1:
         kept = min(kept - 1, max(1, int(kept * max_width / mask.shape[1])))
         mask = text_mask(text[:kept].rstrip() + ELLIPSIS, size_px)
-    return mask
+    return mask if mask.shape[1] <= max_width else mask[:, : max(1, max_width)]
 
 
 def missing_characters(text: str) -> str:

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.naming import name_outputs, refuse_overwriting
+from engine.sources import ImageInput, Sources, VideoInput, find_sources
+from utils.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name in ("a.jpg", "b.PNG", "clip.mp4", "notes.txt", ".hidden.jpg", "sub/c.jpg", "sub/deep/a.jpg"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "in"
+
+
+def paths(sources: Sources) -> list[str]:
+    return [str(image.path) for image in sources.images]
+
+
+def test_a_directory_gives_its_pictures_and_videos(tree):
+    found = find_sources(["in"])
+    assert paths(found) == ["in/a.jpg", "in/b.PNG"]
+    assert found.videos == (VideoInput(Path("in/clip.mp4")),)
+
+
+def test_recursive_goes_below_and_remembers_where(tree):
+    found = find_sources(["in"], recursive=True)
+    assert [(str(i.path), str(i.folder)) for i in found.images] == [
+        ("in/a.jpg", "."),
+        ("in/b.PNG", "."),
+        ("in/sub/c.jpg", "sub"),
+        ("in/sub/deep/a.jpg", "sub/deep"),
+    ]
+
+
+def test_results_of_an_earlier_run_are_no_inputs(tree):
+    assert paths(find_sources(["in"], recursive=True, skip=tree / "sub")) == ["in/a.jpg", "in/b.PNG"]
+    assert paths(find_sources(["in/**/*.jpg"], skip=tree / "sub")) == ["in/a.jpg"]
+
+
+def test_patterns_files_and_numbers(tree):
+    assert paths(find_sources(["in/*.jpg"])) == ["in/a.jpg"]
+    assert paths(find_sources(["in/**/*.jpg"])) == ["in/a.jpg", "in/sub/c.jpg", "in/sub/deep/a.jpg"]
+    assert find_sources(["0"]).videos == (VideoInput(0),)
+    assert find_sources(["rtsp://camera/1"]).videos == (VideoInput("rtsp://camera/1"),)
+
+
+def test_each_file_is_taken_once_in_the_order_given(tree):
+    assert paths(find_sources(["in/b.PNG", "in", "in/sub/../a.jpg"])) == ["in/b.PNG", "in/a.jpg"]
+
+
+def test_a_file_whose_name_is_a_number_or_a_pattern_is_that_file(tree):
+    (tree.parent / "7").touch()
+    (tree.parent / "a[1].jpg").touch()
+    assert paths(find_sources(["7", "a[1].jpg"])) == ["7", "a[1].jpg"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "error", "says"),
+    [
+        ("in/a.jgp", ConfigError, "did you mean 'a.jpg'"),
+        ("inn/a.jpg", ConfigError, "inn does not exist; did you mean 'in'"),
+        ("in/*.gif", ConfigError, "no file matches"),
+        ("in/empty", DataError, "no image or video"),
+        ("-1", ConfigError, "no such file"),
+        ("", ConfigError, "is empty"),
+    ],
+)
+def test_what_is_not_there_is_said(tree, argument, error, says):
+    (tree / "empty").mkdir()
+    with pytest.raises(error, match=says.replace("*", r"\*")):
+        find_sources([argument])
+
+
+def images(*names: str) -> Sources:
+    return Sources(tuple(ImageInput(Path(name)) for name in names), ())
+
+
+def named(sources: Sources) -> list[tuple[str, str]]:
+    return [(str(name.picture), str(name.stem)) for name in name_outputs(sources)]
+
+
+def test_outputs_keep_their_names():
+    assert named(images("x/a.jpg", "y/b.png")) == [("a.jpg", "a"), ("b.png", "b")]
+
+
+def test_pictures_that_differ_in_suffix_keep_names_and_have_text_files_of_their_own():
+    assert named(images("a.jpg", "a.png")) == [("a.jpg", "a.jpg"), ("a.png", "a.png")]
+
+
+def test_pictures_of_one_name_are_both_kept():
+    assert named(images("x/a.jpg", "y/a.jpg", "z/A.JPG")) == [("a.jpg", "a"), ("a_2.jpg", "a_2"), ("A_3.JPG", "A_3")]
+
+
+def test_no_two_outputs_ever_meet():
+    made = named(
+        images("a.jpg", "x/a.jpg", "a_2.jpg", "a.png", "a.jpg.png", "y/a.jpg.png", "a.gif", "a.b.jpg", "a.c.jpg")
+    )
+    assert len({picture.lower() for picture, _ in made}) == len(made)
+    assert len({stem.lower() for _, stem in made}) == len(made)
+
+
+def test_formats_that_are_not_written_become_png():
+    assert named(images("a.gif", "b", "c.jfif"))[0][0] == "a.gif.png"
+    assert [picture for picture, _ in named(images("b", "c.jfif"))] == ["b.png", "c.jfif.png"]
+
+
+def test_folders_below_a_searched_directory_are_kept(tree):
+    names = [str(name.picture) for name in name_outputs(find_sources(["in"], recursive=True))]
+    assert names == ["a.jpg", "b.PNG", "sub/c.jpg", "sub/deep/a.jpg", "clip.mp4"]
+
+
+def test_videos_are_named_after_their_source():
+    sources = Sources(
+        (), tuple(map(VideoInput, (Path("x/a.mp4"), Path("y/a.mp4"), Path("b.wmv"), 0, "rtsp://host:1/live/cam 1?k=2")))
+    )
+    assert [picture for picture, _ in named(sources)] == [
+        "a.mp4",
+        "a_2.mp4",
+        "b.mp4",
+        "webcam0.mp4",
+        "stream_cam_1.mp4",
+    ]
+
+
+def test_results_never_go_where_inputs_lie(tree):
+    with pytest.raises(ConfigError, match="directory of the input"):
+        refuse_overwriting(find_sources(["in"]), Path("in"), [])
+    with pytest.raises(ConfigError, match="directory of the input"):
+        refuse_overwriting(find_sources(["in/a.jpg"]), tree / "sub" / "..", [])
+    with pytest.raises(ConfigError, match="would go"):
+        refuse_overwriting(Sources((ImageInput(Path("in/sub/c.jpg"), Path("sub")),), ()), Path("in"), [])
+    with pytest.raises(ConfigError, match="one of the inputs"):
+        refuse_overwriting(find_sources(["in"]), Path("out"), [Path("in/a.jpg")])
+    os.symlink(tree, tree.parent / "link")
+    with pytest.raises(ConfigError):
+        refuse_overwriting(find_sources(["in"]), Path("link"), [])
+    refuse_overwriting(find_sources(["in"]), Path("out"), [Path("out/a.json")])
