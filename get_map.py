@@ -16,6 +16,7 @@ from utils.map_files import CLASSES_FILE, read_map_files
 from utils.map_report import METRICS_FILE, check_output, write_report
 from utils.metrics import Metrics, evaluate
 from utils.progress import Reporter
+from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
 from utils.types import Detections, GroundTruth
 
 DESCRIPTION = """Measure a detector against labelled photos.
@@ -52,11 +53,12 @@ def _parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes the report, prints the tables."""
+    quieten_libraries()
+    allow_any_name()
     arguments = _parser().parse_args(argv)
     _check(arguments)
-    out = Path(arguments.out or "map_out")
-    if arguments.from_files and not arguments.out:
-        out = Path(f"{os.path.normpath(arguments.from_files)}_metrics")
+    default = f"{os.path.normpath(arguments.from_files)}_metrics" if arguments.from_files else "map_out"
+    out = Path(arguments.out or default)
     photos = [Path(arguments.voc) / f"VOC{arguments.year}"] if arguments.voc else []
     check_output(out, photos, [path for path in (arguments.from_files, arguments.weights, arguments.voc) if path])
     reporter = Reporter()
@@ -77,18 +79,20 @@ def _from_files(arguments: argparse.Namespace) -> Measured:
     beside = Path(arguments.from_files) / CLASSES_FILE
     classes = arguments.classes or (beside if beside.is_file() else None)
     files = read_map_files(arguments.from_files, read_classes(classes) if classes else None)
-    metrics = evaluate(files.ground_truths, files.detections, files.class_names, arguments.score)
-    return metrics, files.ground_truths, files.detections
+    truths, found = files.ground_truths, files.detections
+    return evaluate(truths, found, files.class_names, arguments.score), truths, found
 
 
 def _by_running(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from engine.evaluation import evaluate_records, ground_truths_for
     from utils.records import read_annotation_list
     from utils.voc import load_ground_truth
-    from yolo import Detector
+    from yolo import Detector, find_checkpoint
 
-    detector = Detector(arguments.weights)
+    checkpoint = find_checkpoint(arguments.weights)
+    with native_stderr_held_back():
+        import engine.inference  # noqa: F401  (TensorFlow loads here, once nothing is left to correct)
+    detector = Detector(checkpoint)
     names, ignore_exif = detector.class_names, detector.predictor.spec.ignore_exif
     if arguments.list:
         samples = ground_truths_for(read_annotation_list(arguments.list, len(names)), names, ignore_exif)
@@ -105,9 +109,7 @@ def _show(metrics: Metrics, out: Path) -> None:
 
     from utils.metric_tables import class_table, summary_table
 
-    console = Console()
-    console.print(class_table(metrics))
-    console.print(summary_table(metrics))
+    Console().print(class_table(metrics), summary_table(metrics), sep="\n")
     if metrics.voc_map_50 is None:
         print(f"no mAP: none of the classes ({', '.join(metrics.class_names)}) has an object to find", file=sys.stderr)
     print(f"numbers, text files and plots: {out / METRICS_FILE} and beside it")

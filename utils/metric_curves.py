@@ -21,7 +21,17 @@ PRECISION_COLOUR, RECALL_COLOUR, F1_COLOUR = "#1f6fb4", "#d1495b", "#3a7d44"
 FAINT, GRID = "#9aa3ad", "#e3e6ea"
 MOST_NAMED = 12
 """With more classes their curves are grey, and the table of names is left out."""
-LEGEND: dict[str, Any] = {"labelcolor": INK, "facecolor": "white", "edgecolor": "none", "framealpha": 0.8}
+BELOW: dict[str, Any] = {
+    "loc": "upper center",
+    "bbox_to_anchor": (0.5, -0.13),
+    "ncols": 3,
+    "frameon": False,
+    "labelcolor": INK,
+    "fontsize": 9,
+    "handlelength": 1.4,
+    "columnspacing": 1.4,
+}
+"""A legend under the axes, where it hides no curve."""
 THRESHOLDS = np.linspace(0, 1, 401)
 
 
@@ -72,7 +82,7 @@ def class_figure(one: ClassMetrics, class_id: int, score_threshold: float) -> Fi
         right.plot(THRESHOLDS, values, color=colour, lw=2, label=label)
     right.axvline(score_threshold, color=FAINT, lw=1, ls="--")
     _unit_axes(right, "score threshold", "")
-    right.legend(loc="lower left", **LEGEND)
+    right.legend(**BELOW)
     return figure
 
 
@@ -82,12 +92,12 @@ def _precision_recall(
     if curve.objects and len(curve.scores):
         steps, envelope = _envelope(curve)
         axes.fill_between(steps, envelope, color=PRECISION_COLOUR, alpha=0.12, lw=0)
-        axes.plot(steps, envelope, color=PRECISION_COLOUR, lw=2, label="highest to the right: AP is its area")
-        axes.plot(curve.recall, curve.precision, color=PRECISION_COLOUR, lw=0.9, alpha=0.55, label="as measured")
+        axes.plot(steps, envelope, color=PRECISION_COLOUR, lw=2, label="envelope: AP is its area")
+        axes.plot(curve.recall, curve.precision, color=PRECISION_COLOUR, lw=0.9, alpha=0.55, label="measured")
         if precision is not None and recall is not None:
             point = f"score {score_threshold:g}: P {percent(precision)}, R {percent(recall)}"
             axes.plot(recall, precision, "o", color=RECALL_COLOUR, ms=7, mec="white", label=point, clip_on=False)
-        axes.legend(loc="lower left", fontsize=9, **LEGEND)
+        axes.legend(**BELOW)
     else:
         reason = "no detections" if curve.objects else "no objects to find"
         axes.text(0.5, 0.5, reason, ha="center", va="center", color=FAINT, size=13)
