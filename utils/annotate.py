@@ -17,7 +17,7 @@ from utils.files import write_atomically
 from utils.image_headers import probe
 from utils.problems import Problems
 from utils.progress import Reporter
-from utils.records import format_record, write_annotation_list
+from utils.records import require_plain_path, write_annotation_list
 from utils.types import Annotation, Record
 from utils.voc import (
     annotation_path_for,
@@ -182,15 +182,15 @@ def _read_sample(
     errors_before = len(problems.errors)
     try:
         annotation = parse_annotation(annotation_path_for(folder, stem), problems)
-        image_path = image_path_for(folder, stem, index)
+        image_path = os.fspath(image_path_for(folder, stem, index))
+        require_plain_path(image_path)
         info = probe(image_path, ignore_exif, problems.listener("wrong extension"))
         annotation = fit_to_image(annotation, info.size_hw, problems)
-        format_record(Record(os.fspath(image_path), np.zeros((0, 4)), np.zeros(0, np.int64)))
     except DataError as error:
         problems.error(str(error))
     if len(problems.errors) > errors_before:
         return None
-    return Sample(os.fspath(image_path), annotation)
+    return Sample(image_path, annotation)
 
 
 def derive_classes(dataset: Dataset) -> tuple[str, ...]:

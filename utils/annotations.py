@@ -127,12 +127,13 @@ def _parse_box(element: etree._Element, where: str, found: Problems) -> Box | No
     if box is None:
         found.error(f"{where}: bndbox: missing: draw the box or delete the object")
         return None
+    texts = {child.tag: child.text for child in box}
     values = []
     for side in ("xmin", "ymin", "xmax", "ymax"):
-        text = box.findtext(side)
-        value = None if text is None else _number(text)
+        text = texts.get(side) or ""
+        value = _number(text)
         if value is None:
-            problem = "missing" if text is None or not text.strip() else f"{text!r}: not a plain finite number"
+            problem = "missing" if not text.strip() else f"{text!r}: not a plain finite number"
             found.error(f"{where}: {side}: {problem}: correct the box")
             return None
         values.append(value)

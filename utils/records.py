@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -41,10 +42,9 @@ def parse_record(line: str, class_count: int | None = None) -> Record:
         raise DataError("image path: missing: a line is the path, then the boxes")
     if not boxes:
         return Record(path, np.zeros((0, 4)), np.zeros(0, np.int64))
-    corners = np.array([[float(number) for number in box[:4]] for box in boxes])
+    corners = [_corners(box[:4]) for box in boxes]
     class_ids = [_class_id(box[4], class_count) for box in boxes]
-    _require_area(corners)
-    return Record(path, corners, np.array(class_ids, np.int64))
+    return Record(path, np.array(corners, np.float64), np.array(class_ids, np.int64))
 
 
 def _class_id(text: str, class_count: int | None) -> int:
@@ -56,28 +56,32 @@ def _class_id(text: str, class_count: int | None) -> int:
     return number
 
 
-def _require_area(boxes_xyxy: np.ndarray) -> None:
-    if not (np.isfinite(boxes_xyxy).all() and (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all()):
-        bad = next(box for box in boxes_xyxy if not (np.isfinite(box).all() and (box[:2] < box[2:]).all()))
-        shown = ",".join(_shortest(float(value)) for value in bad)
+def _corners(box: Sequence[float] | Sequence[str]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = map(float, box)
+    if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
+        shown = ",".join(map(_shortest, (x1, y1, x2, y2)))
         raise DataError(f"box {shown}: needs finite numbers with x1 < x2 and y1 < y2: correct or delete it")
+    return x1, y1, x2, y2
 
 
-def format_record(record: Record) -> str:
-    """One line, without its end. Numbers in the shortest form that reads back as the same float; integers without .0.
-
-    DataError for a path that would not read back: with a line break, blanks at its ends, or a last word like a box.
-    """
-    path = record.image_path
+def require_plain_path(path: str) -> None:
+    """DataError for a path that would not read back: with a line break, blanks at its ends, a last word like a box."""
     if not path or "\n" in path or "\r" in path:
         raise DataError(f"image path {path!r}: empty or holds a line break: rename the file")
     last = path.rpartition(" ")[2]
     if path.strip(_BLANK) != path or path[0] == "\ufeff" or (last != path and _NUMBERS.fullmatch(last)):
         raise DataError(f"image path {path!r}: its end or start cannot be told from the list's own marks: rename it")
-    _require_area(record.boxes_xyxy)
-    parts = [path]
+
+
+def format_record(record: Record) -> str:
+    """One line, without its end. Numbers in the shortest form that reads back as the same float; integers without .0.
+
+    DataError for a path that would not read back, and for a box without area.
+    """
+    require_plain_path(record.image_path)
+    parts = [record.image_path]
     for box, class_id in zip(record.boxes_xyxy.tolist(), record.class_ids.tolist(), strict=True):
-        parts.append(f"{','.join(map(_shortest, box))},{class_id}")
+        parts.append(f"{','.join(map(_shortest, _corners(box)))},{class_id}")
     return " ".join(parts)
 
 
