@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """VOC folders in, annotation lists for training out, with a health report of the dataset.
 
 Examples:
@@ -65,9 +64,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Annotates; returns the exit code."""
-    args = arguments(argv)
+    args, problems = arguments(argv), Problems()
     out = Path(args.out)
-    problems = Problems()
     rule = SplitRule(args.trainval_percent, args.train_percent, args.seed, args.new_split)
     given = read_classes(args.classes, problems.listener("blank line in the class list")) if args.classes else ()
     sources = find_sources(args.voc, args.year, rule, problems)
@@ -109,7 +107,7 @@ def tell(problems: Problems, left_out: int, skip_bad: bool) -> None:
     for kind, count in problems.warnings.most_common():
         print(f"warning: {kind}: {count}, such as {problems.examples[kind]}")
     for error in sorted(problems.errors):
-        print(error, file=sys.stderr)
+        print(" ".join(error.splitlines()), file=sys.stderr)
     if problems.errors and skip_bad:
         print(f"{len(problems.errors)} problems: {left_out} images left out", file=sys.stderr)
     elif problems.errors:

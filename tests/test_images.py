@@ -313,6 +313,7 @@ def test_names_of_any_kind(tmp_path, photo):
         assert read_image(saved(photo, tmp_path / name, format="JPEG")).shape == (24, 40, 3)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_damage_anywhere_gives_an_image_or_a_data_error(data):

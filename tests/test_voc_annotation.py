@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -108,7 +109,7 @@ def test_no_object_left_is_an_error_even_when_skipping(tree, tmp_path, capsys):
     for more in ([], ["--skip-bad"]):
         assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--classes", classes, *more) == 3
     error = capsys.readouterr().err
-    assert "no object is left in the whole set: classes zebra; the annotations: bus, car, van" in error
+    assert "no object is left in the whole set: classes wanted: zebra; in the annotations: bus, car, van" in error
     assert not (tmp_path / "out").exists()
 
 
@@ -267,6 +268,40 @@ def test_several_roots_and_years_merge(tmp_path):
     only = tmp_path / "only"
     assert annotate("--voc", first.root, second.root, "--year", "2012", "--out", only, "--no-report") == 0
     assert files_below(only) == {"2012_train.txt", "2012_val.txt", "classes.txt"}
+
+
+def test_a_folder_without_any_annotation(tmp_path, capsys):
+    tree = VocTree(tmp_path / "devkit")
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out") == 3
+    assert "classes wanted: any; in the annotations: none at all" in capsys.readouterr().err
+
+
+def test_names_in_any_script_and_in_none(tmp_path):
+    tree = VocTree(tmp_path / "照片 🙂")
+    stems = ["照片", "🙂 2", os.fsdecode(b"caf\xe9"), "[bold]x", "a\u2028b"]
+    for stem in stems:
+        tree.add(stem, object_xml("汽车", 1, 2, 3, 4, "<difficult>0</difficult>"), size_wh=(64, 48 + len(stem)))
+    tree.write_xml(stems[2], annotation_xml([CAR], None))
+    lines = b"".join(os.fsencode(stem) + b"\n" for stem in stems)
+    tree.split("train").write_bytes(lines)
+    command = [sys.executable, str(ROOT / "voc_annotation.py"), "--voc", str(tree.root), "--out", str(tmp_path / "out")]
+    # The smallest character set a shell can have must not stop the report.
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    result = subprocess.run(command, capture_output=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert b"size missing: 1" in result.stdout
+    found = [Path(record.image_path).stem for record in read_annotation_list(tmp_path / "out" / "2007_train.txt", 2)]
+    assert found == stems
+
+
+def test_a_line_break_in_a_name_is_an_error_of_one_line(tmp_path, capsys):
+    tree = VocTree(tmp_path / "devkit")
+    for stem in ("a\nb", "c", "d"):
+        tree.add(stem, CAR)
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 3
+    error = capsys.readouterr().err
+    assert "not a plain image name" in error
+    assert error.count("\n") == 2
 
 
 def test_dotted_stems_stay_distinct(tmp_path):

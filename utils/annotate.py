@@ -92,7 +92,9 @@ def find_sources(
     known = sorted(set(chain.from_iterable(found.values())))
     for year in years or ():
         if year not in known:
-            raise ConfigError(f"--year: {year}: in no --voc folder{did_you_mean(year, known)}; there is {known}")
+            raise ConfigError(
+                f"--year: {year}: in no --voc folder{did_you_mean(year, known)}; there is {', '.join(known)}"
+            )
     wanted = list(dict.fromkeys(years)) if years else known
     pairs = [(year, voc_year_dir(root, year)) for year in wanted for root in found if year in found[root]]
     return [_source(year, folder, rule, problems) for year, folder in pairs]
@@ -229,8 +231,9 @@ def require_objects(lists: dict[tuple[str, str], list[Record]], dataset: Dataset
     """DataError when there is nothing to learn: no object of the class list in any image."""
     if any(len(record.class_ids) for records in lists.values() for record in records):
         return
-    there = ", ".join(derive_classes(dataset)) or "no object at all"
-    raise DataError(f"no object is left in the whole set: classes {', '.join(class_names)}; the annotations: {there}")
+    there = ", ".join(derive_classes(dataset)) or "none at all"
+    wanted = ", ".join(class_names) or "any"
+    raise DataError(f"no object is left in the whole set: classes wanted: {wanted}; in the annotations: {there}")
 
 
 def write_lists(out: Path, lists: dict[tuple[str, str], list[Record]], sources: Sequence[Source]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -10,6 +11,9 @@ from utils.errors import UserError
 
 def run_door(main: Callable[[], int | None]) -> int:
     """Runs ``main`` and returns the exit code: its own (None is 0), a UserError's, 4 for OSError, 130 for Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File and class names may hold characters that the terminal's encoding lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return main() or 0
     except UserError as error:

@@ -30,7 +30,7 @@ def open_regular(path: str | Path, what: str, follow_links: bool = True) -> tupl
             raise DataError(f"{name}: is a link: links are not followed here, put the {what} itself in its place")
         if not stat.S_ISREG(status.st_mode):
             kind = next((kind for is_kind, kind in _KINDS if is_kind(status.st_mode)), "no regular file")
-            raise DataError(f"{name}: is {kind}, not an {what} file")
+            raise DataError(f"{name}: is {kind}: give the {what} file itself")
         return FileIO(name, "rb"), status.st_size
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such {what}: check the path") from error
