@@ -15,6 +15,7 @@ import numpy as np
 from utils.errors import DataError, FileError
 from utils.files import replacing
 from utils.inputs import open_regular
+from utils.quiet import native_stderr_held_back
 from utils.types import ImageArray
 
 ASSUMED_FPS = 25.0
@@ -99,7 +100,9 @@ class VideoSink:
         # OpenCV's own writer takes whole rates only; the true one is put in the file at the end.
         rate = max(1.0, float(round(fps))) if self._own else fps
         fourcc = cv2.VideoWriter.fourcc(*code)
-        self._writer = cv2.VideoWriter(str(temporary), backend, fourcc, rate, (size_hw[1], size_hw[0]))
+        # OpenCV prints what it thinks of a codec; whether it opens is all that counts.
+        with native_stderr_held_back():
+            self._writer = cv2.VideoWriter(str(temporary), backend, fourcc, rate, (size_hw[1], size_hw[0]))
 
     @property
     def is_open(self) -> bool:

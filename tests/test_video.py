@@ -79,9 +79,13 @@ def test_rates_videos_have_are_known():
 
 
 def test_a_failure_leaves_no_file(tmp_path):
-    with pytest.raises(RuntimeError), writing_video(tmp_path / "a.mp4", 25, (48, 64)) as sink:
-        sink.write(frame(0))
-        raise RuntimeError
+    def fail() -> None:
+        with writing_video(tmp_path / "a.mp4", 25, (48, 64)) as sink:
+            sink.write(frame(0))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -107,9 +111,9 @@ def test_a_video_that_cannot_be_completed_is_a_file_error(tmp_path, monkeypatch)
         def release(self):
             pass
 
-    with pytest.raises(FileError, match="disk full"), writing_video(tmp_path / "a.mp4", 25, (48, 64)) as sink:
-        sink.write(frame(0))
-        monkeypatch.setattr("engine.video.cv2.VideoCapture", FullDisk)
+    monkeypatch.setattr("engine.video.cv2.VideoCapture", FullDisk)
+    with pytest.raises(FileError, match="disk full"):
+        write(tmp_path / "a.mp4", 25)
     assert list(tmp_path.iterdir()) == []
 
 
