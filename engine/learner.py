@@ -16,6 +16,15 @@ from nets.loss import yolo_loss
 from utils.config import DetectorSpec, RunConfig
 
 PARTS = ("box", "objectness", "class", "l2")
+SIGNATURE = (
+    tf.TensorSpec([None, None, None, 3], tf.uint8),
+    {
+        "slots": tf.TensorSpec([None, None], tf.int32),
+        "slot_boxes": tf.TensorSpec([None, None, 4], tf.float32),
+        "slot_classes": tf.TensorSpec([None, None], tf.int32),
+        "boxes": tf.TensorSpec([None, None, 4], tf.float32),
+    },
+)
 
 
 class Learner:
@@ -41,8 +50,10 @@ class Learner:
         self.kernels = [kernel.value for kernel in head_kernels(model)]
         with strategy.scope():
             self.optimizer = build_optimizer(config.train, self.trainable)
-        self._train = tf.function(self._train_on_replicas, reduce_retracing=True)
-        self._validate = tf.function(self._validation_parts, reduce_retracing=True)
+        # Without a signature every new number of boxes in a batch would trace the step again, which takes many seconds.
+        signature = None if strategy.num_replicas_in_sync > 1 else SIGNATURE
+        self._train = tf.function(self._train_on_replicas, signature, reduce_retracing=True)
+        self._validate = tf.function(self._validation_parts, SIGNATURE)
 
     def train_step(self, batch: Batch, learning_rate: float) -> np.ndarray:
         """Learns from ``batch``; the loss parts named by PARTS before the update, [4] float32."""

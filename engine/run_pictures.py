@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from engine.dataset import Batch
@@ -12,12 +13,14 @@ from engine.outputs import save_picture
 from engine.run_directory import RunDirectory
 from utils.config import DetectorSpec
 from utils.contact_sheet import contact_sheet
+from utils.draw import draw_boxes
 from utils.images import read_image
 from utils.types import Detections, GroundTruth, ImageArray
 
 MOST_IMAGES = 16
 COLUMNS = 4
 CELL_PX = 360
+SHOWN_PX = 720
 SHOWN_SCORE = 0.3
 
 
@@ -54,11 +57,11 @@ def _publish(run: RunDirectory, name: str, sheet: ImageArray, epoch: int) -> Non
 def _with_targets(batch: Batch, index: int, spec: DetectorSpec) -> ImageArray:
     targets = batch.targets
     real = targets["slots"][index] >= 0
-    boxes = targets["slot_boxes"][index][real] * spec.input_size
+    # Small inputs are enlarged, so that lines and labels do not hide what they mark.
+    shown = cv2.resize(batch.images[index], (SHOWN_PX, SHOWN_PX), interpolation=cv2.INTER_CUBIC)
+    boxes = targets["slot_boxes"][index][real] * SHOWN_PX
     labelled = np.concatenate([boxes, targets["slot_classes"][index][real][:, None]], axis=1)
     # With several anchors to a box it occurs several times.
     unique = np.unique(labelled, axis=0)
     class_ids = unique[:, 4].astype(np.int64)
-    names = tuple(spec.class_names[i] for i in class_ids)
-    shown = Detections(unique[:, :4], np.ones(len(unique), np.float32), class_ids, names)
-    return shown.draw(batch.images[index])
+    return draw_boxes(shown, unique[:, :4], class_ids, [spec.class_names[i] for i in class_ids])

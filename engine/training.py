@@ -222,9 +222,9 @@ class Trainer:
     def _diverged(self, paths: tuple[str, ...]) -> str:
         position = self.position
         return (
-            f"{self.run.path}: epoch {position.epoch + 1} step {position.epoch_step + 1}: the loss is not a number "
-            f"any more; lower train.learning_rate (now {self.config.train.learning_rate:g}) or look at the images of this batch: "
-            + ", ".join(paths)
+            f"{self.run.path}: epoch {position.epoch + 1} step {position.epoch_step + 1}: the loss is not a number any "
+            f"more; lower train.learning_rate (now {self.config.train.learning_rate:g}) or look at the images of this "
+            f"batch: {', '.join(paths)}"
         )
 
 

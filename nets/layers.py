@@ -122,7 +122,8 @@ class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
         self.rate = rate
         self.seed = seed
         self.whole_samples = whole_samples
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        # Keras would number unnamed generators through the process; a checkpoint needs the same name every time.
+        self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}_seeds")
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 from utils.types import FloatArray, ImageArray
 
 Colour = tuple[int, int, int]
+USUAL_SHARE = 0.85
 Point = tuple[float, float]
 
 _SHIFT = 4
@@ -91,6 +92,19 @@ def random_colour(rng: np.random.Generator, value: tuple[float, float] = (0.3, 1
     """Any hue, any saturation, brightness within ``value``."""
     red, green, blue = colorsys.hsv_to_rgb(rng.random(), rng.beta(1.6, 1.2), rng.uniform(*value))
     return int(255 * red), int(255 * green), int(255 * blue)
+
+
+def typical_colour(
+    rng: np.random.Generator,
+    hue: tuple[float, float],
+    saturation: tuple[float, float],
+    value: tuple[float, float] = (0.35, 1.0),
+) -> Colour:
+    """Mostly a colour of these ranges, sometimes any: things have usual colours, but colour alone never decides."""
+    usual = rng.random() < USUAL_SHARE
+    red, green, blue = colorsys.hsv_to_rgb(rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value))
+    other = random_colour(rng, value)
+    return (int(255 * red), int(255 * green), int(255 * blue)) if usual else other
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:

@@ -1,4 +1,4 @@
-"""The things that the drawn dataset teaches. They differ in shape and structure; colour is random."""
+"""The things that the drawn dataset teaches. They differ in shape and structure, and mostly in colour."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from utils.synthetic_canvas import (
     mix,
     random_colour,
     rounded,
+    typical_colour,
 )
 from utils.types import FloatArray, ImageArray
 
@@ -25,7 +26,7 @@ WHITE, BLACK = (255, 255, 255), (12, 12, 14)
 
 
 def _ball(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
-    body = random_colour(rng)
+    body = typical_colour(rng, (0.75, 0.92), (0.5, 1.0))
     canvas = Canvas(side_px, body)
     radius = np.sqrt(canvas.x**2 + canvas.y**2) / 0.97
     normal = np.stack(np.broadcast_arrays(canvas.x, canvas.y, np.sqrt(np.clip(1 - radius**2, 0, 1))), axis=-1)
@@ -64,7 +65,7 @@ def _ball_pattern(rng: np.random.Generator, point: FloatArray, body: Colour) -> 
 
 
 def _mug(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
-    body = random_colour(rng)
+    body = typical_colour(rng, (0.52, 0.66), (0.45, 1.0))
     accent = contrasting(rng, body)
     canvas = Canvas(side_px, body)
     middle, half, tilt = -0.24, rng.uniform(0.54, 0.66), rng.uniform(0.14, 0.36)
@@ -91,7 +92,7 @@ def _mug(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
 
 
 def _key(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
-    metal = random_colour(rng, (0.45, 1.0))
+    metal = typical_colour(rng, (0.1, 0.16), (0.2, 0.8), (0.55, 1.0))
     dark = mix(metal, BLACK, 0.6)
     canvas = Canvas(side_px, metal)
     bow, radius, thick = (0.0, -0.5), rng.uniform(0.4, 0.46), rng.uniform(0.11, 0.16)
@@ -116,7 +117,7 @@ def _key(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
 
 
 def _leaf(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
-    blade = random_colour(rng)
+    blade = typical_colour(rng, (0.2, 0.42), (0.4, 0.95))
     vein = contrasting(rng, blade) if rng.random() < 0.5 else mix(blade, WHITE, 0.55)
     canvas = Canvas(side_px, blade)
     t = np.linspace(0, 1, 120)
@@ -145,7 +146,7 @@ def _leaf(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
 
 
 def _sign(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
-    border = random_colour(rng)
+    border = typical_colour(rng, (-0.03, 0.04), (0.75, 1.0), (0.5, 1.0))
     field = contrasting(rng, border)
     glyph = mix(border, BLACK, 0.3) if rng.random() < 0.5 else contrasting(rng, field)
     canvas = Canvas(side_px, border)

@@ -27,8 +27,10 @@ def plot_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
         axis.legend(frameon=False)
     measured = [entry for entry in history if entry.get("map_50") is not None]
     for axis, key, title in zip(
-        axes[1], ("map_50", "coco_ap", "learning_rate", "images_per_second"),
-        ("mAP@0.5, VOC all-point", "AP, COCO", "learning rate", "training, images/s"), strict=True,
+        axes[1],
+        ("map_50", "coco_ap", "learning_rate", "images_per_second"),
+        ("mAP@0.5, VOC all-point", "AP, COCO", "learning rate", "training, images/s"),
+        strict=True,
     ):
         rows = measured if key in ("map_50", "coco_ap") else history
         marker = "o" if len(rows) < 40 else None

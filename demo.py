@@ -1,0 +1,93 @@
+"""The whole road on data it draws itself: annotate, train in two phases, measure, predict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from utils.contact_sheet import contact_sheet
+from utils.door import run_door
+from utils.errors import ConfigError, UserError
+from utils.files import replacing
+from utils.images import read_image
+
+ROOT = Path(__file__).resolve().parent
+MARK = ".made-by-demo"
+SHOWN, COLUMNS, CELL_PX = 20, 5, 320
+
+
+class DoorFailedError(UserError):
+    """One of the doors ended with an error, which it has told itself."""
+
+    def __init__(self, door: str, exit_code: int) -> None:
+        super().__init__(f"{door}: ended with exit code {exit_code}; what it said stands above")
+        self.exit_code = exit_code
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the doors one after the other, as a user would, and says what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "demo", help="folder for everything (default: demo)")
+    parser.add_argument("--images", type=int, default=700, help="pictures to draw (default: 700)")
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "demo.yaml", help="training recipe")
+    arguments = parser.parse_args(argv)
+    out: Path = arguments.out
+    started = time.monotonic()
+    _make_empty(out)
+
+    voc, lists, run = str(out / "VOCdevkit"), out / "lists", str(out / "run")
+    _door("make_dataset.py", "--out", voc, "--images", str(arguments.images), "--width", "192", "--height", "160")
+    _door("voc_annotation.py", "--voc", voc, "--out", str(lists))
+    data = ["--data.train", str(lists / "2007_train.txt"), "--data.val", str(lists / "2007_val.txt")]
+    data += ["--data.classes", str(lists / "classes.txt")]
+    _door("train.py", "--config", str(arguments.config), *data, "--run-dir", run)
+    weights, measured = ["--weights", f"{run}/best"], out / "map_out"
+    _door("get_map.py", *weights, "--voc", voc, "--year", "2007", "--set", "test", "--out", str(measured))
+    photos = _test_photos(out / "VOCdevkit" / "VOC2007")
+    _door("predict.py", *photos, *weights, "--out", str(out / "predictions"), "--json", str(out / "predictions.json"))
+
+    sheet = out / "contact_sheet.jpg"
+    _draw_sheet([out / "predictions" / Path(photo).name for photo in photos], sheet)
+    score = json.loads((measured / "metrics.json").read_text("utf-8"))["voc_map_50"]
+    print(f"\nVOC mAP@0.5 on the test split: {score:.4f}   ({(time.monotonic() - started) / 60:.1f} minutes)")
+    print(f"detections drawn: {sheet}")
+
+
+def _make_empty(out: Path) -> None:
+    """An empty ``out``; what an earlier demo left there goes, anything else stays and is said."""
+    if out.exists() and any(out.iterdir()):
+        if not (out / MARK).exists():
+            raise ConfigError(f"--out: {out}: holds files that the demo did not make; choose another folder")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
+
+
+def _door(name: str, *arguments: str) -> None:
+    print(f"\n$ python {name} {' '.join(arguments)}", flush=True)
+    done = subprocess.run([sys.executable, str(ROOT / name), *arguments], cwd=ROOT, check=False)
+    if done.returncode:
+        raise DoorFailedError(name, done.returncode)
+
+
+def _test_photos(year_dir: Path) -> list[str]:
+    stems = (year_dir / "ImageSets" / "Main" / "test.txt").read_text("utf-8").split()
+    return [str(year_dir / "JPEGImages" / f"{stem}.jpg") for stem in stems[:SHOWN]]
+
+
+def _draw_sheet(pictures: list[Path], path: Path) -> None:
+    sheet = contact_sheet([read_image(p) for p in pictures], [p.name for p in pictures], COLUMNS, CELL_PX)
+    with replacing(path) as temporary:
+        cv2.imwrite(str(temporary), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+
+
+if __name__ == "__main__":
+    sys.exit(run_door(main))

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.checkpoint import Checkpoint, is_checkpoint, keep_previous, read_checkpoint, save_checkpoint
+from tests.conftest import ROOT
+from tests.specs import detector_spec
+from utils.errors import FileError
+
+SPEC = detector_spec(class_names=("Zelle", "細胞", "a b"))
+
+
+def small(seed: int = 0) -> Checkpoint:
+    rng = np.random.default_rng(seed)
+    tensors = {"model/a/kernel": rng.normal(size=(3, 4)).astype(np.float32), "optimizer/step": np.int64(7)}
+    return Checkpoint(SPEC, {k: np.asarray(v) for k, v in tensors.items()}, {"epoch": 3, "note": "ü"})
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "deep" / "last", small())
+    back = read_checkpoint(tmp_path / "deep" / "last")
+    assert back.spec == SPEC
+    assert back.info == {"epoch": 3, "note": "ü"}
+    assert set(back.tensors) == {"model/a/kernel", "optimizer/step"}
+    np.testing.assert_array_equal(back.group("model")["a/kernel"], small().tensors["model/a/kernel"])
+    assert back.group("optimizer")["step"] == 7
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["last"]
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "last"
+    save_checkpoint(path, small())
+    good = path.read_bytes()
+    for position in range(len(good)):
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << (position % 8)
+        path.write_bytes(damaged)
+        with pytest.raises(FileError, match="last"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 40, 600, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "last"
+    save_checkpoint(path, small())
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(FileError):
+        read_checkpoint(path)
+
+
+FOREIGN = [b"", b"<html>not found</html>", b"\x80\x04\x95pickle", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"]
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_foreign_files_are_refused_and_nothing_runs(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "best"
+    path.write_bytes(content)
+    assert not is_checkpoint(path)
+    with pytest.raises(FileError, match="not a checkpoint"):
+        read_checkpoint(path)
+
+
+def test_missing_files_and_directories_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="No such file"):
+        read_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(FileError, match="is a directory"):
+        read_checkpoint(tmp_path)
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last"
+    save_checkpoint(path, small(1))
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileError, match="No space left"):
+        save_checkpoint(path, small(2))
+    np.testing.assert_array_equal(read_checkpoint(path).tensors["model/a/kernel"], small(1).tensors["model/a/kernel"])
+    assert [p.name for p in tmp_path.iterdir()] == ["last"]
+
+
+def test_the_one_before_is_kept(tmp_path: Path) -> None:
+    last, previous = tmp_path / "last", tmp_path / "previous"
+    keep_previous(last, previous)
+    assert not previous.exists()
+    for seed in range(3):
+        keep_previous(last, previous)
+        save_checkpoint(last, small(seed))
+    for path, seed in ((last, 2), (previous, 1)):
+        np.testing.assert_array_equal(
+            read_checkpoint(path).tensors["model/a/kernel"], small(seed).tensors["model/a/kernel"]
+        )
+
+
+def test_any_safetensors_reader_can_read_it(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "best", small())
+    code = f"from safetensors.numpy import load_file; print(sorted(load_file({str(tmp_path / 'best')!r})))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert out.strip() == "['model/a/kernel', 'optimizer/step']"

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.plan import detector_spec as resolve
+from tests.conftest import ROOT
+from tests.specs import detector_spec
+from utils.command_line import parse, run_config, run_config_parser
+from utils.config import DetectorSpec, LossConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
+from utils.errors import ConfigError
+
+
+def config_from(*words: str) -> RunConfig:
+    parser = run_config_parser("")
+    return run_config(parser, parse(parser, words))
+
+
+def test_command_line_overrides_the_recipe_which_overrides_the_defaults(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("train:\n  epochs: 7\n  freeze_epochs: 2\nmodel:\n  input_size: 320\n")
+    config = config_from("--config", str(recipe), "--train.epochs", "9")
+    assert (config.train.epochs, config.train.freeze_epochs, config.model.input_size) == (9, 2, 320)
+    assert config.train.seed == TrainConfig().seed
+
+
+def test_any_list_of_phases(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "train:\n  phases:\n"
+        "  - {until_epoch: 2, batch_size: 4, frozen_backbone: true}\n"
+        "  - {until_epoch: 3, batch_size: 2, frozen_backbone: false}\n"
+    )
+    assert config_from("--config", str(recipe)).train.phases == (PhaseConfig(2, 4, True), PhaseConfig(3, 2, False))
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
+    config_from("--config", str(recipe))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--train.epoch", "3"], "train.epoch: unknown key; did you mean 'train.epochs'?"),
+        (["--trian.epochs", "3"], "did you mean 'train.epochs'?"),
+        (["--train.epochs", "many"], "train.epochs"),
+        (["--model.decode", "log"], "model.decode"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["--model.input_size", "400"], "model.input_size: 400: must be a multiple of 32"),
+        (["--model.input_size", "0"], "must be a multiple of 32"),
+        (["--train.batch_size", "0"], "train.batch_size: 0: must be at least 1"),
+        (["--train.freeze_epochs", "301"], "train.freeze_epochs: 301"),
+        (["--loss.ignore_iou", "1.5"], "loss.ignore_iou: 1.5: must lie in 0..1"),
+        (["--augment.flip", "-0.1"], "augment.flip: -0.1: must lie in 0..1"),
+        (["--augment.scale_min", "3"], "augment.scale_min"),
+        (["--train.learning_rate", "0"], "train.learning_rate"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_from(*words)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["train:\n  epoch: 3\n", "nonsense:\n  a: 1\n", "train: [\n"])
+def test_a_recipe_with_an_unknown_key_or_broken_yaml_is_refused(tmp_path: Path, text: str) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(text)
+    with pytest.raises(ConfigError):
+        config_from("--config", str(recipe))
+
+
+def test_phases_must_rise() -> None:
+    with pytest.raises(ConfigError, match="until_epoch must rise"):
+        RunConfig(train=TrainConfig(phases=(PhaseConfig(3, 4, True), PhaseConfig(3, 4, False))))
+
+
+def test_the_reference_recipe_is_the_documented_one() -> None:
+    config = config_from("--config", str(ROOT / "configs" / "reference.yaml"))
+    assert config.loss == LossConfig(
+        assignment="best",
+        objectness_target="one",
+        normalisation="level",
+        box_weight=0.05,
+        objectness_weight=5.0,
+        class_weight=1.0,
+        balance=(4.0, 1.0, 0.4),
+    )
+    assert (config.model.decode, config.model.prior_probability, config.model.batch_norm_momentum) == ("exp", 0, 0.99)
+    train = config.train
+    assert (train.optimizer, train.learning_rate, train.momentum, train.head_l2) == ("sgd", 0.01, 0.937, 5e-4)
+    assert (train.scale_learning_rate, train.schedule_by, train.clip_norm) == (True, "epoch", 0)
+
+
+def test_a_spec_survives_json() -> None:
+    spec = detector_spec(class_names=("ä", "細胞"), versions={"keras": "3"})
+    assert DetectorSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_anchors_are_scaled_from_the_size_they_were_made_for(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    config = RunConfig(model=ModelConfig(input_size=832, anchors=str(ROOT / "model_data" / "yolo_anchors.txt")))
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, classes=str(tmp_path / "classes.txt")))
+    spec = resolve(config)
+    assert spec.anchors_wh_px[0] == (20.0, 26.0)
+    assert spec.masks == ((0, 1, 2), (3, 4, 5), (6, 7, 8))
+    assert spec.class_names == ("a", "b")

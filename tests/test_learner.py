@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from engine.checkpoint import model_tensors, restore_model
+from engine.dataset import DetectionDataset
+from engine.learner import Learner
+from nets.detector import build_detector
+from tests.conftest import ROOT
+from tests.drawn_data import draw_photo
+from tests.specs import detector_spec
+from utils.config import LossConfig, RunConfig, TrainConfig
+
+SPEC = detector_spec(input_size=64, class_names=("red", "blue"), decode="bounded")
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("photos")
+    records = [draw_photo(folder / f"{i}.png", i) for i in range(4)]
+    return next(DetectionDataset(records, SPEC, LossConfig()).validation_batches(4))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_detector(SPEC)
+
+
+def changed(before: dict, after: dict) -> set[str]:
+    return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+def learner(model, frozen: bool, **train) -> Learner:
+    config = RunConfig(train=replace(TrainConfig(), **train))
+    return Learner(model, SPEC, config, tf.distribute.get_strategy(), frozen)
+
+
+def test_the_frozen_backbone_and_its_statistics_stay_still_and_move_afterwards(model, batch) -> None:
+    before = model_tensors(model)
+    learner(model, frozen=True).train_step(batch, 1e-3)
+    frozen = model_tensors(model)
+    moved = changed(before, frozen)
+    assert moved
+    assert not {name for name in moved if "head" not in name}
+    head = {name for name in before if "head" in name}
+    assert {name for name in moved if "moving_" in name} == {name for name in head if "moving_" in name}
+    assert {name for name in moved if "kernel" in name} == {name for name in head if "kernel" in name}
+
+    learner(model, frozen=False).train_step(batch, 1e-3)
+    moved = changed(frozen, model_tensors(model))
+    statistics = {name for name in before if "moving_" in name}
+    assert len(moved & statistics) > 0.95 * len(statistics)
+    assert len({name for name in moved if "kernel" in name}) > 0.95 * len({n for n in before if "kernel" in n})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_repeating_a_batch_lowers_its_loss(model, batch, optimizer: str) -> None:
+    rate = 1e-3 if optimizer != "sgd" else 1e-2
+    one = learner(model, frozen=True, optimizer=optimizer)
+    losses = [one.train_step(batch, rate)[:3].sum() for _ in range(6)]
+    assert losses[-1] < losses[0]
+
+
+def test_weight_decay_spares_biases_and_batch_norm(model, batch) -> None:
+    one = learner(model, frozen=True, weight_decay=0.5, head_l2=0.0, clip_norm=0.0)
+    decayed = {v.path for v in one.trainable if one.optimizer._use_weight_decay(v)}
+    assert decayed == {v.path for v in one.trainable if v.path.endswith("kernel")}
+
+
+def test_optimizer_state_survives_a_trip(model, batch) -> None:
+    one = learner(model, frozen=True)
+    one.train_step(batch, 1e-3)
+    weights, state = model_tensors(model), one.optimizer_tensors()
+    one.train_step(batch, 1e-3)
+    straight = model_tensors(model)
+
+    restore_model(model, {k.removeprefix("model/"): v for k, v in weights.items()}, "memory")
+    other = learner(model, frozen=True)
+    other.restore_optimizer({k.removeprefix("optimizer/"): v for k, v in state.items()})
+    other.train_step(batch, 1e-3)
+    assert not changed(straight, model_tensors(model))
+
+
+def test_validation_learns_nothing(model, batch) -> None:
+    before = model_tensors(model)
+    parts = learner(model, frozen=False).validation_step(batch)
+    assert np.isfinite(parts).all()
+    assert not changed(before, model_tensors(model))
+
+
+TWO_REPLICAS = """
+import sys, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from pathlib import Path
+from dataclasses import replace
+from engine.dataset import DetectionDataset
+from engine.learner import Learner
+from engine.checkpoint import model_tensors
+from nets.detector import build_detector
+from tests.drawn_data import draw_photo
+from tests.test_learner import SPEC
+from utils.config import LossConfig, RunConfig, TrainConfig
+
+folder = Path(sys.argv[1])
+records = [draw_photo(folder / f"{i}.png", i, objects=i) for i in range(4)]
+batch = next(DetectionDataset(records, SPEC, LossConfig()).validation_batches(4))
+config = RunConfig(train=replace(TrainConfig(), optimizer="sgd", clip_norm=1.0))
+# Stochastic depth draws for every replica apart, so it is off where the two must agree.
+results = []
+for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+    with strategy.scope():
+        model = build_detector(SPEC)
+    for layer in model.get_layer("backbone").layers:
+        if hasattr(layer, "whole_samples"):
+            layer.rate = 0.0
+    learner = Learner(model, SPEC, config, strategy, frozen_backbone=False)
+    losses = [learner.train_step(batch, 1e-2) for _ in range(2)]
+    results.append((losses, model_tensors(model)))
+(one_losses, one), (two_losses, two) = results
+np.testing.assert_allclose(one_losses, two_losses, rtol=2e-4)
+assert set(one) == set(two), set(one) ^ set(two)
+worst = 0.0
+for name in one:
+    if "seed" not in name:
+        worst = max(worst, np.abs(one[name].astype(float) - two[name]).max() / (np.abs(one[name]).max() + 1e-3))
+assert worst < 2e-3, worst
+print("equal", worst)
+"""
+
+
+def test_one_and_two_replicas_are_equal_after_a_step(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_REPLICAS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("equal")

@@ -1,0 +1,197 @@
+"""The training loop on a few small photos; only the head learns, which is quick to trace."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.checkpoint import read_checkpoint
+from engine.interrupts import StopRequest
+from engine.learner import Learner
+from engine.run_directory import RunDirectory
+from engine.startup import read_lists, resume_run, start_run
+from tests.conftest import ROOT
+from tests.drawn_data import draw_lists, draw_photo
+from utils.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from utils.errors import ConfigError, DataError, DivergedError, FileError
+from utils.progress import Quiet
+from utils.records import write_annotation_list
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    lists = draw_lists(tmp_path_factory.mktemp("data"))
+    data = DataConfig(train=str(lists["train"]), val=str(lists["val"]), classes=str(lists["classes"]), threads=2)
+    model = ModelConfig(input_size=64, anchors=str(ROOT / "model_data" / "yolo_anchors.txt"))
+    train = TrainConfig(freeze_epochs=3, epochs=3, freeze_batch_size=2, batch_size=4, eval_every=2, save_every=2)
+    return RunConfig(data=data, model=model, train=train)
+
+
+@pytest.fixture(scope="module")
+def finished(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs of four steps, never interrupted."""
+    folder = tmp_path_factory.mktemp("logs") / "run"
+    start_run(config, folder, Quiet()).fit()
+    return folder
+
+
+class StopAfter(StopRequest):
+    """Asks to stop once looked at ``looks`` times; the loop looks before a phase and after every step."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def made(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+def test_a_run_leaves_its_config_metrics_pictures_and_checkpoints(finished: Path) -> None:
+    names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
+    assert {
+        "config.yaml",
+        "classes.txt",
+        "metrics.jsonl",
+        "best",
+        "last",
+        "previous",
+        "checkpoints/epoch-0002",
+        "plots/curves.png",
+        "plots/first_batch.jpg",
+        "plots/validation.jpg",
+    } <= names
+    assert any(name.startswith("tensorboard/") for name in names)
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    for line in lines:
+        parts = sum(line[f"train_{part}"] for part in ("box", "objectness", "class", "l2"))
+        assert line["train_loss"] == pytest.approx(parts)
+        assert line["learning_rate"] > 0
+        assert line["images_per_second"] > 0
+        assert np.isfinite(line["val_loss"])
+    # Measured after epoch 2, because of eval_every, and after the last.
+    assert [line.get("map_50") is not None for line in lines] == [False, True, True]
+
+
+def test_the_learning_curve_of_a_run_can_be_made_again(finished: Path, config: RunConfig, tmp_path: Path) -> None:
+    start_run(config, tmp_path / "again", Quiet()).fit()
+    first, second = read_checkpoint(finished / "last"), read_checkpoint(tmp_path / "again" / "last")
+    for name, value in first.tensors.items():
+        np.testing.assert_array_equal(value, second.tensors[name], err_msg=name)
+
+
+@pytest.mark.parametrize("looks", [3, 7])
+def test_stopped_and_resumed_equals_never_stopped(
+    finished: Path, config: RunConfig, tmp_path: Path, looks: int
+) -> None:
+    start_run(config, tmp_path / "run", Quiet()).fit(StopAfter(looks))
+    stopped = read_checkpoint(tmp_path / "run" / "last").info["position"]
+    assert 0 < stopped["step"] < 12
+    resume_run(config, tmp_path / "run", Quiet()).fit()
+    first, second = read_checkpoint(finished / "last"), read_checkpoint(tmp_path / "run" / "last")
+    for name, value in first.tensors.items():
+        np.testing.assert_array_equal(value, second.tensors[name], err_msg=name)
+    theirs, ours = (RunDirectory(path).read_metrics() for path in (finished, tmp_path / "run"))
+    for a, b in zip(theirs, ours, strict=True):
+        assert {k: v for k, v in a.items() if k != "images_per_second"} == pytest.approx(
+            {k: v for k, v in b.items() if k != "images_per_second"}
+        )
+
+
+def test_a_damaged_last_checkpoint_is_set_aside_and_the_one_before_used(finished: Path, config: RunConfig) -> None:
+    good = (finished / "last").read_bytes()
+    damaged = bytearray(good)
+    damaged[len(good) // 2] ^= 1
+    (finished / "last").write_bytes(damaged)
+    said: list[str] = []
+    reporter = Quiet()
+    reporter.say = said.append  # type: ignore[method-assign]
+    try:
+        trainer = resume_run(config, finished, reporter)
+        assert trainer.position.epoch == 2
+        assert "checksum" in said[0]
+        assert "previous" in said[0]
+        assert (finished / "last.damaged").exists()
+    finally:
+        (finished / "last").write_bytes(good)
+
+
+def test_a_second_run_in_the_directory_is_refused(finished: Path, config: RunConfig) -> None:
+    with pytest.raises(ConfigError, match="--resume"):
+        start_run(config, finished, Quiet())
+
+
+def test_nothing_to_resume_is_said(config: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run to go on with"):
+        resume_run(config, tmp_path / "nothing", Quiet())
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_and_saves_nothing(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Learner, "train_step", lambda self, batch, rate: np.array([np.nan, 0, 0, 0]))
+    with pytest.raises(DivergedError, match=r"epoch 1 step 1: .*\.png"):
+        start_run(config, tmp_path / "run", Quiet()).fit()
+    assert not (tmp_path / "run" / "last").exists()
+
+
+def with_lists(config: RunConfig, folder: Path, train: list, val: list) -> RunConfig:
+    write_annotation_list(folder / "t.txt", train)
+    write_annotation_list(folder / "v.txt", val)
+    return replace(config, data=replace(config.data, train=str(folder / "t.txt"), val=str(folder / "v.txt")))
+
+
+def test_the_same_image_in_both_lists_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    photo = draw_photo(tmp_path / "a.png", 0)
+    with pytest.raises(DataError, match=r"a\.png"):
+        read_lists(with_lists(config, tmp_path, [photo], [photo]), 2, Quiet())
+
+
+def test_images_that_cannot_be_used_are_named_before_training(config: RunConfig, tmp_path: Path) -> None:
+    photos = [draw_photo(tmp_path / f"{i}.png", i) for i in range(3)]
+    Path(photos[1].image_path).unlink()
+    Path(photos[2].image_path).write_bytes(b"")
+    with pytest.raises(DataError, match=r"1\.png.*and 1 more"):
+        read_lists(with_lists(config, tmp_path, photos[:2], photos[2:]), 2, Quiet())
+
+
+def test_images_of_one_pixel_are_left_out_and_counted(config: RunConfig, tmp_path: Path) -> None:
+    photos = [draw_photo(tmp_path / f"{i}.png", i) for i in range(2)]
+    dot = draw_photo(tmp_path / "dot.png", 5, objects=0, size_hw=(1, 1))
+    said: list[str] = []
+    reporter = Quiet()
+    reporter.say = said.append  # type: ignore[method-assign]
+    train, val = read_lists(with_lists(config, tmp_path, [photos[0], dot], photos[1:]), 2, reporter)
+    assert (len(train), len(val)) == (1, 1)
+    assert "1 images of a single pixel left out" in said[0]
+
+
+def test_fewer_images_than_a_batch_is_refused_before_training(config: RunConfig, tmp_path: Path) -> None:
+    train = replace(config.train, freeze_batch_size=16)
+    with pytest.raises(ConfigError, match="largest batch that works is 8"):
+        start_run(replace(config, train=train), tmp_path / "run", Quiet())
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_detector_are_never_half_loaded(finished: Path, config: RunConfig, tmp_path: Path) -> None:
+    best = str(finished / "best")
+    model = replace(config.model, weights=best)
+    trainer = start_run(replace(config, model=model), tmp_path / "same", Quiet())
+    wanted = read_checkpoint(best).group("model")
+    for variable in trainer.model.variables:
+        np.testing.assert_array_equal(variable, wanted[variable.path])
+
+    (tmp_path / "classes.txt").write_text("red\nblue\ngreen\n")
+    other = replace(config, model=model, data=replace(config.data, classes=str(tmp_path / "classes.txt")))
+    with pytest.raises(FileError, match="classes: 2: this run has 3"):
+        start_run(other, tmp_path / "other", Quiet())
+    with pytest.raises(FileError, match="backbone"):
+        start_run(replace(config, model=replace(model, backbone="efficientnet_b1")), tmp_path / "other", Quiet())
+    with pytest.raises(FileError):
+        start_run(replace(config, model=replace(model, weights=str(tmp_path / "no"))), tmp_path / "other", Quiet())
