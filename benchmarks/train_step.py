@@ -1,6 +1,7 @@
 """A training step of the EfficientNet-B0 detector against the plain Keras way: same graph, same head, same process.
 
-The plain way is the backbone of keras.applications and ``keras.layers.BatchNormalization`` throughout. Rounds of both alternate, so that a busy machine slows both alike.
+The plain way is the backbone of keras.applications and ``keras.layers.BatchNormalization`` throughout. Rounds
+of both alternate, so that a busy machine slows both alike.
 
     python -m benchmarks.train_step --size 416 --batch 4 --rounds 5
 """

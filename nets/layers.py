@@ -20,9 +20,12 @@ def seed_for(seed: int, name: str) -> int:
     return int.from_bytes(digest, "big") % (2**31 - 1)
 
 
-def _replicas() -> int:
+def _replicas() -> tuple[int, Any]:
+    """How many replicas train in step, and which of them this is."""
     context = tf.distribute.get_replica_context()
-    return int(context.num_replicas_in_sync) if context is not None else 1
+    if context is None or context.num_replicas_in_sync == 1:
+        return 1, 0
+    return int(context.num_replicas_in_sync), context.replica_id_in_sync_group
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -56,7 +59,7 @@ class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
         if not (training and self.trainable):
             moving_mean, moving_variance = tf.convert_to_tensor(self.moving_mean), self.moving_variance
             return self._fused(inputs, moving_mean, tf.convert_to_tensor(moving_variance), training=False)[0]
-        outputs, mean, variance = self._global(inputs) if _replicas() > 1 else self._local(inputs)
+        outputs, mean, variance = self._global(inputs) if _replicas()[0] > 1 else self._local(inputs)
         self._follow(self.moving_mean, mean)
         self._follow(self.moving_variance, variance)
         return outputs
@@ -111,8 +114,9 @@ class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
-    """Dropout with a seed of its own, different on every replica, and off while the layer is frozen.
+    """Dropout with a seed of its own, off while the layer is frozen.
 
+    Replicas draw for the global batch and use their own part, so that they drop what one device would.
     ``whole_samples`` drops samples as a whole: stochastic depth, arXiv:1603.09382. The state is the counter of a
     ``keras.random.SeedGenerator``: it is in ``model.variables`` (not in ``model.weights``).
     """
@@ -130,14 +134,12 @@ class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
         """[B, ...] -> the same shape; what is kept is scaled by 1 / (1 - rate)."""
         if not (training and self.trainable and self.rate > 0):
             return inputs
-        seed = tf.cast(self.seed_generator.next(), tf.int32)
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            seed += tf.stack([0, tf.cast(context.replica_id_in_sync_group, tf.int32) << 24])
-        shape = tf.shape(inputs)
+        batch, rest = tf.shape(inputs)[:1], tf.shape(inputs)[1:]
         if self.whole_samples:
-            shape = tf.concat([shape[:1], tf.ones([inputs.shape.rank - 1], tf.int32)], 0)
-        kept = tf.random.stateless_uniform(shape, seed) >= self.rate
+            rest = tf.ones_like(rest)
+        replicas, replica = _replicas()
+        draws = tf.random.stateless_uniform(tf.concat([batch * replicas, rest], 0), self.seed_generator.next())
+        kept = draws[replica * batch[0] : (replica + 1) * batch[0]] >= self.rate
         return inputs * tf.cast(tf.cast(kept, tf.float32) / (1.0 - self.rate), inputs.dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:

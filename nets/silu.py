@@ -34,12 +34,14 @@ def _fused(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     return function if tf.config.list_physical_devices("GPU") else tf.function(function, jit_compile=True)
 
 
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def silu(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """Any shape -> the same shape."""
     return x * tf.sigmoid(x), lambda dy: _fused(_silu_backward)(x, dy)
 
 
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def silu_and_mean(x: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
     """[B, H, W, C] -> the same shape, and its mean over the image [B, 1, 1, C]."""

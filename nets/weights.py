@@ -43,8 +43,9 @@ def load_h5(
     """Gives every weight of ``model`` its value from the file, or changes nothing and raises.
 
     ``skip_layers`` of the file are not for this model; ``fresh_layers`` of the model keep what they have. The input
-    layers of the file must mean ``normalisation``, which is part of the model; ``network`` names it in errors. FileError: missing, unreadable, damaged,
-    not HDF5, with links out of it. ConfigError: weights of another network, class count or input rule.
+    layers of the file must mean ``normalisation``, which is part of the model; errors call the model ``network``.
+    FileError: missing, unreadable, damaged, not HDF5, with links out of it. ConfigError: weights of another network,
+    class count or input rule.
     """
     file_path = Path(path)
     with _open(file_path) as file:
@@ -126,13 +127,10 @@ def _stored_tensors(file: h5py.File, path: Path) -> dict[str, Tensors]:
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """Keras splits a long list over ``attribute0``, ``attribute1``, ... for HDF5's limit on attributes."""
+    """Keras splits a list too long for one HDF5 attribute over ``attribute0``, ``attribute1``, ..."""
     parts = [attribute] if attribute in group.attrs else []
-    while not parts or parts[0] != attribute:
-        part = f"{attribute}{len(parts)}"
-        if part not in group.attrs:
-            break
-        parts.append(part)
+    while f"{attribute}{len(parts)}" in group.attrs:
+        parts.append(f"{attribute}{len(parts)}")
     found = [name for part in parts for name in group.attrs[part]]
     return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in found]
 
