@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.interrupts import stop_on_signals
 from utils.command_line import parse, read_run_config, run_config, run_config_parser
 from utils.door import run_door
 from utils.errors import ConfigError
 from utils.progress import Reporter
+from utils.quiet import native_stderr_held_back, quieten_libraries
 
 DESCRIPTION = """Train a detector.
   python voc_annotation.py --voc VOCdevkit --out lists;
@@ -34,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         config, run_dir = run_config(parser, arguments), arguments.run_dir
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from engine.interrupts import stop_on_signals
-    from engine.startup import resume_run, start_run
+    quieten_libraries()
+    with native_stderr_held_back():
+        from engine.startup import resume_run, start_run
 
     trainer = (resume_run if arguments.resume else start_run)(config, run_dir, Reporter())
     with stop_on_signals() as stop:

@@ -89,7 +89,7 @@ class DetectionDataset:
             image, boxes, class_ids = augment_sample(
                 image, record.boxes_xyxy, record.class_ids, size, rule, self.augment, rng
             )
-        targets = assign(boxes, self.spec, self.loss.assignment, self.loss.assignment_iou)
+        targets = assign(boxes, self.spec, self.loss.assignment, self.loss.assignment_iou, self.loss.neighbour_cells)
         return Sample(record, image, boxes / size, class_ids, targets.slots, targets.box_indices, targets.dropped)
 
     def order(self, epoch: int) -> IntArray:

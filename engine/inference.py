@@ -72,11 +72,12 @@ class Predictor:
     def _detections(self, found: PaddedDetections, index: int, placement: Placement) -> Detections:
         count = int(found.counts[index])
         boxes = placement.to_image(found.boxes_xyxy[index, :count].astype(np.float64) * self.spec.input_size)
-        class_ids = found.class_ids[index, :count].astype(np.int64)
+        boxes = clip(boxes, placement.size_hw).astype(np.float32)
+        # What lay wholly in the padding is nothing in the photo.
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        class_ids = found.class_ids[index, :count].astype(np.int64)[inside]
         names = tuple(self.spec.class_names[i] for i in class_ids)
-        return Detections(
-            clip(boxes, placement.size_hw).astype(np.float32), found.scores[index, :count], class_ids, names
-        )
+        return Detections(boxes[inside], found.scores[index, :count][inside], class_ids, names)
 
 
 def _aligned(squares: Sequence[FloatArray], placement: Placement, input_size: int) -> FloatArray:

@@ -88,6 +88,8 @@ class LossConfig:
     assignment: Literal["best", "shape_iou"] = "shape_iou"
     """best: one anchor per box; shape_iou: also every anchor whose shape IoU exceeds assignment_iou."""
     assignment_iou: float = 0.4
+    neighbour_cells: bool = True
+    """With shape_iou and the bounded decode: also the slots of the two nearest neighbour cells."""
     ignore_iou: float = 0.5
     """An unassigned slot is a negative when its decoded box overlaps every true box by less than this."""
     objectness_target: Literal["one", "iou"] = "iou"

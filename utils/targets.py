@@ -41,7 +41,11 @@ def slot_count(spec: DetectorSpec) -> int:
 
 
 def assign(
-    boxes_xyxy: FloatArray, spec: DetectorSpec, assignment: Assignment = "best", assignment_iou: float = 0.4
+    boxes_xyxy: FloatArray,
+    spec: DetectorSpec,
+    assignment: Assignment = "best",
+    assignment_iou: float = 0.4,
+    neighbour_cells: bool = False,
 ) -> Targets:
     """Gives every box the slot it trains, by shape IoU between box and anchor (SEMANTICS 3).
 
@@ -54,6 +58,8 @@ def assign(
         spec: anchors, masks and input size.
         assignment: "best" or "shape_iou".
         assignment_iou: see above.
+        neighbour_cells: with "shape_iou", the cells left or right and above or below that lie nearest to the centre
+            count as the box's too; their predictions can reach it with the bounded decode only.
     """
     if len(boxes_xyxy) == 0:
         return Targets(np.zeros(0, np.int32), np.zeros(0, np.int64), 0)
@@ -82,6 +88,9 @@ def assign(
             taken[slot] = int(box)
     if assignment == "shape_iou":
         _take_more(taken, iou, slots, assignment_iou)
+        if neighbour_cells:
+            for shift_xy in ((0.5, 0.0), (0.0, 0.5)):
+                _take_more(taken, iou, _candidate_slots(centres_sizes[:, :2], spec, shift_xy), assignment_iou)
     order = sorted(taken)
     return Targets(np.array(order, np.int32), np.array([taken[slot] for slot in order], np.int64), dropped)
 
@@ -92,12 +101,19 @@ def _take_more(taken: dict[int, int], iou: FloatArray, slots: IntArray, threshol
         taken.setdefault(int(slots[box, anchor]), int(box))
 
 
-def _candidate_slots(centres_px: FloatArray, spec: DetectorSpec) -> IntArray:
-    """The slot of each box for each anchor of the file, -1 where no mask uses the anchor. [N, 2] -> [N, anchors]."""
+def _candidate_slots(
+    centres_px: FloatArray, spec: DetectorSpec, shift_xy: tuple[float, float] = (0.0, 0.0)
+) -> IntArray:
+    """The slot of each box for each anchor of the file, -1 where no mask uses the anchor. [N, 2] -> [N, anchors].
+
+    ``shift_xy`` = half a cell along an axis means the neighbour cell on the side that the centre is nearer to.
+    """
     slots = np.full((len(centres_px), len(spec.anchors_wh_px)), -1, np.int64)
     start = 0
     for (level, grid), mask in zip(level_grids(spec.input_size).items(), spec.masks, strict=True):
-        cells = np.clip(np.floor(centres_px / STRIDES[level]).astype(np.int64), 0, grid - 1)
+        places = centres_px / STRIDES[level]
+        places = places + np.where(places % 1 < 0.5, -1.0, 1.0) * shift_xy
+        cells = np.clip(np.floor(places).astype(np.int64), 0, grid - 1)
         for place, anchor in enumerate(mask):
             slots[:, anchor] = start + (cells[:, 1] * grid + cells[:, 0]) * len(mask) + place
         start += grid * grid * len(mask)
