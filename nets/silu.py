@@ -7,6 +7,7 @@ it is slow at convolutions and at sums.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -29,16 +30,26 @@ def _silu_mean_backward(x: tf.Tensor, dy: tf.Tensor, share: tf.Tensor) -> tf.Ten
     return (dy + share) * _derivative(x)
 
 
-def _fused(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+@functools.cache
+def _compiled(function: Callable[..., tf.Tensor], dtype: tf.DType, arguments: int) -> Callable[..., tf.Tensor]:
+    # Shapes are left open, so that one trace serves all layers; XLA compiles once for each shape that comes.
+    return tf.function(function, input_signature=[tf.TensorSpec(None, dtype)] * arguments, jit_compile=True)
+
+
+def _fused(function: Callable[..., tf.Tensor], x: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
     """``function`` as one loop where that is sure to work: XLA on GPU needs CUDA parts that often are not installed."""
-    return function if tf.config.list_physical_devices("GPU") else tf.function(function, jit_compile=True)
+    if tf.config.list_physical_devices("GPU"):
+        return function(x, *others)
+    result = _compiled(function, x.dtype, 1 + len(others))(x, *others)
+    result.set_shape(x.shape)
+    return result
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def silu(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """Any shape -> the same shape."""
-    return x * tf.sigmoid(x), lambda dy: _fused(_silu_backward)(x, dy)
+    return x * tf.sigmoid(x), lambda dy: _fused(_silu_backward, x, dy)
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
@@ -49,7 +60,7 @@ def silu_and_mean(x: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
 
     def backward(dy: tf.Tensor, dmean: tf.Tensor) -> tf.Tensor:
         pixels = tf.cast(tf.reduce_prod(tf.shape(x)[1:3]), x.dtype)
-        return _fused(_silu_mean_backward)(x, dy, dmean / pixels)
+        return _fused(_silu_mean_backward, x, dy, dmean / pixels)
 
     return (y, tf.reduce_mean(y, [1, 2], keepdims=True)), backward
 
