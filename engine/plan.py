@@ -32,6 +32,7 @@ def detector_spec(config: RunConfig) -> DetectorSpec:
         decode=model.decode,
         prior_probability=model.prior_probability,
         batch_norm_momentum=model.batch_norm_momentum,
+        stochastic_depth=model.stochastic_depth,
         ignore_exif=config.data.ignore_exif,
         versions=package_versions(),
     )

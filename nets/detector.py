@@ -27,7 +27,9 @@ def build_detector(
     per anchor t_x, t_y, t_w, t_h, objectness, C classes. ``backbone_weights`` as in ``build_backbone``; what is not
     loaded starts from ``seed``. Errors as ``build_backbone``.
     """
-    backbone = build_backbone(spec.backbone, input_shape, backbone_weights, spec.batch_norm_momentum, seed)
+    backbone = build_backbone(
+        spec.backbone, input_shape, backbone_weights, spec.batch_norm_momentum, seed, spec.stochastic_depth
+    )
     inputs = keras.Input(input_shape, name="image")
     taps = backbone(inputs)
     widths = backbone_spec(spec.backbone).head_widths or tuple(int(taps[level].shape[-1]) for level in LEVELS)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 PACKAGE = "efficientnet_yolo3"
 LEAKY_SLOPE = 0.1
+STOCHASTIC_DEPTH = 0.2
 
 
 def seed_for(seed: int, name: str) -> int:
@@ -193,6 +194,8 @@ class LayerFactory:
     batch_norm_epsilon: float = 1e-3
     kernel_std: float | None = None
     """Standard deviation of normal kernels; None: VarianceScaling(2, fan_out), truncated normal."""
+    stochastic_depth: float = STOCHASTIC_DEPTH
+    """How often the last block of a network drops out of a training step; earlier ones do so less, in proportion."""
 
     def kernel_initializer(self, name: str) -> keras.Initializer:
         """The start of the kernel of layer ``name``."""

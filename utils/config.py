@@ -57,6 +57,8 @@ class ModelConfig:
     """exp: YOLOv3's exp(t) sizes; bounded: centre 2 sigmoid - 0.5, size (2 sigmoid)^2, which cannot explode."""
     prior_probability: float = 0.01
     """Objectness that an untrained detector gives every slot (arXiv:1708.02002); 0 leaves the biases at zero."""
+    stochastic_depth: float = 0.2
+    """Share of training steps that skip the backbone's last block (earlier ones less); 0 for short runs."""
     batch_norm_momentum: float = 0.97
     """How slowly the BatchNorm statistics follow; 0.99 is Keras' own, and too slow for short runs."""
 
@@ -187,6 +189,8 @@ def _problems(config: RunConfig) -> list[str]:
         found.append(f"augment.aspect_jitter: {config.augment.aspect_jitter}: must lie in 0..1, 1 excluded")
     if train.learning_rate <= 0:
         found.append(f"train.learning_rate: {train.learning_rate}: must be above 0")
+    if not 0 <= model.stochastic_depth < 1:
+        found.append(f"model.stochastic_depth: {model.stochastic_depth}: must lie in 0..1, 1 excluded")
     if not 0 <= model.prior_probability < 1:
         found.append(f"model.prior_probability: {model.prior_probability}: must lie in 0..1, 1 excluded")
     ends = [phase.until_epoch for phase in train.phases]
@@ -212,6 +216,7 @@ class DetectorSpec:
     decode: Literal["exp", "bounded"] = "bounded"
     prior_probability: float = 0.01
     batch_norm_momentum: float = 0.97
+    stochastic_depth: float = 0.2
     ignore_exif: bool = False
     versions: dict[str, str] = field(default_factory=dict)
 

@@ -9,7 +9,7 @@ import keras
 
 from nets.backbones.registry import BACKBONES, BackboneSpec, OfficialFile
 from nets.fetch import fetch_official
-from nets.layers import LayerFactory, PixelNormalization
+from nets.layers import STOCHASTIC_DEPTH, LayerFactory, PixelNormalization
 from nets.weights import load_h5
 from utils.config import LEVELS
 from utils.errors import ConfigError, did_you_mean
@@ -32,6 +32,7 @@ def build_backbone(
     weights: str | Path | None = None,
     batch_norm_momentum: float = 0.99,
     seed: int = 0,
+    stochastic_depth: float = STOCHASTIC_DEPTH,
 ) -> keras.Model:
     """Raw RGB 0..255 [B, H, W, 3] (uint8 or float) -> ``{"P3": [B, H/8, W/8, C3], "P4": ..., "P5": ...}``.
 
@@ -40,7 +41,7 @@ def build_backbone(
     file that cannot be read or downloaded.
     """
     spec = backbone_spec(name)
-    make = LayerFactory(seed, batch_norm_momentum)
+    make = LayerFactory(seed, batch_norm_momentum, stochastic_depth=stochastic_depth)
     inputs, features = _trunk(spec, input_shape, make)
     whole = keras.Model(inputs, features)
     outputs = {level: whole.get_layer(tap).output for level, tap in zip(LEVELS, spec.taps, strict=True)}

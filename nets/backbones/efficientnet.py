@@ -12,7 +12,6 @@ from nets.layers import LayerFactory, seed_for
 from nets.silu import Silu, SiluAndMean
 
 SE_RATIO = 0.25
-DROP_CONNECT = 0.2
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class EfficientNet:
                     filters_in=self.filters(stage.filters_in if first else stage.filters_out),
                     filters_out=self.filters(stage.filters_out),
                     expand=stage.expand,
-                    drop_rate=DROP_CONNECT * index / block_count,
+                    drop_rate=make.stochastic_depth * index / block_count,
                 )
                 x = block.apply(x, make)
                 index += 1
