@@ -13,7 +13,7 @@ from utils.progress import Reporter
 from utils.synthetic import CLASS_NAMES, DEFAULT_DIFFICULTY, DEFAULT_SIZE_HW, make_dataset
 
 MORE = f"""
-Classes: {", ".join(CLASS_NAMES)}. One fifth of the pictures goes to test, 15 % to val, the rest to train.
+Classes: {", ".join(CLASS_NAMES)}. 18 % of the pictures go to test, 7 % to val, the rest to train.
 The same seed gives the same files, byte for byte. Nothing is ever overwritten.
 
 examples:

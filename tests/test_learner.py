@@ -113,24 +113,27 @@ records = [draw_photo(folder / f"{i}.png", i, objects=i) for i in range(4)]
 batch = next(DetectionDataset(records, SPEC, LossConfig()).validation_batches(4))
 config = RunConfig(train=replace(TrainConfig(), optimizer="sgd", clip_norm=1.0))
 # Stochastic depth draws for every replica apart, so it is off where the two must agree.
+spec = replace(SPEC, stochastic_depth=0.0)
 results = []
 for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
     with strategy.scope():
-        model = build_detector(SPEC)
-    for layer in model.get_layer("backbone").layers:
-        if hasattr(layer, "whole_samples"):
-            layer.rate = 0.0
-    learner = Learner(model, SPEC, config, strategy, frozen_backbone=False)
-    losses = [learner.train_step(batch, 1e-2) for _ in range(2)]
-    results.append((losses, model_tensors(model)))
-(one_losses, one), (two_losses, two) = results
+        model = build_detector(spec)
+    before = model_tensors(model)
+    learner = Learner(model, spec, config, strategy, frozen_backbone=False)
+    losses = learner.train_step(batch, 1.0)
+    after = model_tensors(model)
+    results.append((losses, before, {name: after[name].astype(float) - before[name] for name in after}))
+(one_losses, one_start, one), (two_losses, two_start, two) = results
 np.testing.assert_allclose(one_losses, two_losses, rtol=2e-4)
 assert set(one) == set(two), set(one) ^ set(two)
-worst = 0.0
-for name in one:
-    if "seed" not in name:
-        worst = max(worst, np.abs(one[name].astype(float) - two[name]).max() / (np.abs(one[name]).max() + 1e-3))
-assert worst < 2e-3, worst
+for kind in ("kernel", "gamma", "beta", "bias", "moving_mean", "moving_variance"):
+    names = [name for name in one if name.endswith(kind)]
+    assert all(np.array_equal(one_start[name], two_start[name]) for name in names)
+    step = np.concatenate([one[name].ravel() for name in names])
+    other = np.concatenate([two[name].ravel() for name in names])
+    # Updates agree up to what summing floats in another order does to a gradient.
+    worst = np.linalg.norm(step - other) / np.linalg.norm(step)
+    assert worst < 0.02, (kind, worst)
 print("equal", worst)
 """
 

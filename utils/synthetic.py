@@ -21,7 +21,7 @@ from utils.types import AnnotatedObject, IntArray
 CLASS_NAMES = tuple(sorted(OBJECTS))
 DEFAULT_SIZE_HW = (240, 320)
 DEFAULT_DIFFICULTY = 0.4
-TEST_SHARE, VAL_SHARE = 0.2, 0.15
+TEST_SHARE, VAL_SHARE = 0.18, 0.07
 
 _YEAR = "VOC2007"
 _SPLIT_STREAM = 0x5917
@@ -43,7 +43,7 @@ def make_dataset(
 
     Args:
         root: a VOCdevkit folder; made where missing.
-        images: how many pictures, at least 3: one fifth goes to test, 15 % to val, the rest to train.
+        images: how many pictures, at least 3: 18 % go to test, 7 % to val, the rest to train.
         seed: of everything random.
         size_hw: typical height and width in pixels; each side varies by up to a seventh.
         difficulty: 0 (calm) to 1 (crowded, noisy, dim, small).

@@ -12,7 +12,7 @@ import numpy as np
 from utils.types import FloatArray, ImageArray
 
 Colour = tuple[int, int, int]
-USUAL_SHARE = 0.85
+USUAL_SHARE = 0.9
 Point = tuple[float, float]
 
 _SHIFT = 4

@@ -91,7 +91,7 @@ def draw_scene(rng: np.random.Generator, size_hw: tuple[int, int], difficulty: f
 
 def _choose_things(rng: np.random.Generator, size_hw: tuple[int, int], difficulty: float) -> list[_Thing]:
     """Objects and distractors, largest first, so that small ones lie in front."""
-    wanted = 0 if rng.random() < 0.07 else min(MAX_OBJECTS, 1 + int(rng.gamma(2.0, 2.2 + difficulty)))
+    wanted = 0 if rng.random() < 0.07 else min(MAX_OBJECTS, 1 + int(rng.gamma(3.0, 2.0 + 0.5 * difficulty)))
     names = [str(name) for name in rng.choice(list(OBJECTS), wanted)]
     others = int(rng.integers(0, 2 + round(5 * difficulty)))
     plan: list[tuple[float, str | None]] = []
