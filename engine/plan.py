@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from utils.anchors import read_anchors
 from utils.classes import read_classes
 from utils.config import LEVELS, DetectorSpec, PhaseConfig, RunConfig, TrainConfig, package_versions
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def phases(train: TrainConfig) -> tuple[PhaseConfig, ...]:
@@ -19,10 +23,10 @@ def phases(train: TrainConfig) -> tuple[PhaseConfig, ...]:
 def detector_spec(config: RunConfig) -> DetectorSpec:
     """What the run builds: reads the class and anchor files, scales the anchors to the input size."""
     model = config.model
-    anchors = read_anchors(model.anchors) * (model.input_size / model.anchor_size)
+    anchors = read_anchors(_own_or_shipped(model.anchors)) * (model.input_size / model.anchor_size)
     per_level = len(anchors) // len(LEVELS)
     return DetectorSpec(
-        class_names=read_classes(config.data.classes),
+        class_names=read_classes(_own_or_shipped(config.data.classes)),
         backbone=model.backbone,
         input_size=model.input_size,
         anchors_wh_px=tuple((float(w), float(h)) for w, h in anchors),
@@ -36,3 +40,9 @@ def detector_spec(config: RunConfig) -> DetectorSpec:
         ignore_exif=config.data.ignore_exif,
         versions=package_versions(),
     )
+
+
+def _own_or_shipped(path: str) -> Path:
+    """``path`` as given, or, where there is no such file, the one of that name that comes with the application."""
+    shipped = ROOT / path
+    return shipped if not Path(path).exists() and shipped.exists() else Path(path)
