@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from utils.arguments import Parser, count, share
 from utils.door import run_door
 from utils.progress import Reporter
-from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
+from utils.quiet import allow_any_name, quieten_libraries
 
 if TYPE_CHECKING:
     from engine.prediction import PredictOptions
@@ -65,15 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from engine.sources import find_sources
     from engine.timing import speed_table
     from utils.fonts import missing_note
-    from yolo import Detector, find_checkpoint
+    from yolo import Detector
 
     reporter = Reporter()
     sources = find_sources(given.sources, given.recursive, skip=given.out)
     refuse_overwriting(sources, given.out, [file for file in (given.json, given.csv) if file])
-    checkpoint = find_checkpoint(given.weights)
-    with native_stderr_held_back():
-        import engine.inference  # noqa: F401  (TensorFlow loads here, once nothing is left to correct)
-    detector = Detector(checkpoint, given.score, given.iou, given.batch, given.ignore_exif or None)
+    detector = Detector(given.weights, given.score, given.iou, given.batch, given.ignore_exif or None)
     if note := missing_note(detector.class_names):
         reporter.say(note)
     viewer = _viewer(reporter) if given.show else None

@@ -23,7 +23,8 @@ import numpy as np
 
 from utils.config import DetectorSpec
 from utils.errors import ConfigError, DataError, FileError, did_you_mean
-from utils.images import pixels_of, read_image
+from utils.images import pixels_of, read_for_detector
+from utils.quiet import native_stderr_held_back
 from utils.types import Detections, ImageArray
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Detector:
             raise ConfigError(f"batch_size: {batch_size}: must be at least 1")
         checkpoint = find_checkpoint(weights)
         # TensorFlow takes seconds to load, which whoever gave a wrong path should not wait for.
-        from engine.inference import Predictor
+        with native_stderr_held_back():
+            from engine.inference import Predictor
 
         self.predictor: Predictor = Predictor.load(checkpoint)
         self.score = score
@@ -105,7 +107,7 @@ class Detector:
 
     def _pixels(self, image: object) -> ImageArray:
         if isinstance(image, str | os.PathLike):
-            return read_image(Path(image), ignore_exif=self.ignore_exif)
+            return read_for_detector(image, self.spec, self.ignore_exif)
         if isinstance(image, np.ndarray):
             return _checked(image)
         if _is_pillow(image):

@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.config import DetectorSpec
 from utils.errors import DataError
-from utils.images import read_image
+from utils.images import read_for_detector
 from utils.map_files import UNKNOWN_SIZE_HW
 from utils.metrics import Metrics, evaluate
 from utils.problems import Problems
@@ -76,7 +76,7 @@ def evaluate_records(
     track = (reporter or Quiet()).track
     images = decoded_ahead(
         [path for path, _ in samples],
-        lambda path: read_image(path, ignore_exif=predictor.spec.ignore_exif),
+        lambda path: read_for_detector(path, predictor.spec),
         ahead=2 * batch_size,
     )
     detections: dict[str, Detections] = {}

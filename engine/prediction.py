@@ -20,8 +20,7 @@ from engine.viewer import Viewer
 from utils.draw import overlay_heat
 from utils.errors import UserError
 from utils.files import write_atomically
-from utils.images import read_image
-from utils.letterbox import place
+from utils.images import read_for_detector
 from utils.progress import Reporter
 from utils.types import Detections, ImageArray
 
@@ -155,14 +154,10 @@ class Prediction:
                         return
 
     def _load(self, image: ImageInput, warn: Callable[[str], None]) -> ImageArray | UserError:
-        spec = self.predictor.spec
         try:
-            pixels = read_image(image.path, ignore_exif=self.options.ignore_exif or spec.ignore_exif, warn=warn)
-            # Too thin an image is refused here, alone, and not with its whole batch.
-            place((pixels.shape[0], pixels.shape[1]), spec.input_size, spec.resize)
+            return read_for_detector(image.path, self.predictor.spec, self.options.ignore_exif or None, warn)
         except UserError as error:
             return error
-        return pixels
 
     def _image_done(self, image: ImageInput, name: OutputNames, pixels: ImageArray, detections: Detections) -> None:
         output = self.options.out_dir / name.picture

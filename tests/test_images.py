@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import io
 import os
 import struct
@@ -15,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from tests.specs import detector_spec
 from utils.errors import DataError
-from utils.images import IMAGE_SUFFIXES, decode_image, probe, read_image
+from utils.images import IMAGE_SUFFIXES, decode_image, probe, read_for_detector, read_image
 
 
 @pytest.fixture
@@ -300,11 +303,29 @@ def test_pipes_devices_and_directories_never_hang(tmp_path):
         read_image("a\0b.jpg")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_named(tmp_path, photo):
+def test_an_unreadable_file_is_named(tmp_path, photo, monkeypatch):
     path = saved(photo, tmp_path / "a.jpg")
-    path.chmod(0)
-    refused(path, "cannot be read")
+
+    def denied(name, mode):
+        # root may read everything, so the refusal is played
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+    monkeypatch.setattr("utils.inputs.FileIO", denied)
+    refused(path, "cannot be read: Permission denied")
+
+
+def test_a_photo_too_thin_for_a_detector_is_named(tmp_path):
+    spec = detector_spec(input_size=64)
+    path = saved(Image.new("RGB", (300, 1)), tmp_path / "thin.png")
+    with pytest.raises(DataError, match=r"thin\.png: 300x1 px: too thin"):
+        read_for_detector(path, spec)
+    assert read_for_detector(path, dataclasses.replace(spec, resize="stretch")).shape == (1, 300, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = saved(Image.new("RGB", (30, 20)), tmp_path / "a.png", exif=exif)
+    assert read_for_detector(turned, spec).shape == (30, 20, 3)
+    assert read_for_detector(turned, dataclasses.replace(spec, ignore_exif=True)).shape == (20, 30, 3)
+    assert read_for_detector(turned, spec, ignore_exif=True).shape == (20, 30, 3)
 
 
 def test_names_of_any_kind(tmp_path, photo):

@@ -133,7 +133,7 @@ def test_a_bad_image_does_not_stop_the_others(place, fake, capsys):
     assert [entry["image"] for entry in document()["failed"]] == ["in/b.png", "in/thin.png"]
     err = capsys.readouterr().err
     assert "in/b.png: " in err
-    assert "too thin" in err
+    assert "in/thin.png: 300x1 px: too thin" in err
     assert "Traceback" not in err
 
 

@@ -43,7 +43,8 @@ def input_sizes(
     sizes = [np.zeros((0, 2))]
     for record in (progress or Quiet()).track(records, "reading image sizes", len(records), " images"):
         if len(record.boxes_xyxy):
-            placement = place(probe(record.image_path, ignore_exif).size_hw, input_size, rule)
+            size_hw = probe(record.image_path, ignore_exif).size_hw
+            placement = place(size_hw, input_size, rule, record.image_path)
             sizes.append((record.boxes_xyxy[:, 2:] - record.boxes_xyxy[:, :2]) * placement.scale_xy)
     found = np.concatenate(sizes)
     kept = found[(found > MIN_SIDE_PX).all(axis=1)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from utils.config import DetectorSpec
 from utils.errors import DataError
 from utils.image_headers import (
     IMAGE_SUFFIXES,
@@ -23,13 +24,13 @@ from utils.image_headers import (
     probe,
 )
 from utils.inputs import open_regular
-from utils.letterbox import PADDING_GREY
+from utils.letterbox import PADDING_GREY, place
 from utils.types import ImageArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGE_SUFFIXES", "ImageInfo", "decode_image", "pixels_of", "probe", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "ImageInfo", "decode_image", "pixels_of", "probe", "read_for_detector", "read_image"]
 
 MAX_FILE_BYTES = 1 << 30
 
@@ -63,6 +64,18 @@ def read_image(path: str | Path, ignore_exif: bool = False, warn: Warn | None = 
             raise DataError(f"{name}: image file of {size} bytes: over 1 GiB, make it smaller")
         data = head + file.readall() if size > len(head) else head
     return decode_image(data, name, ignore_exif, warn)
+
+
+def read_for_detector(
+    path: str | Path, spec: DetectorSpec, ignore_exif: bool | None = None, warn: Warn | None = None
+) -> ImageArray:
+    """``read_image`` as the detector of ``spec`` was trained to see photos; ``ignore_exif`` overrides that.
+
+    DataError also for a photo too thin for its input, so that it is named here and does not fail with its whole batch.
+    """
+    image = read_image(path, spec.ignore_exif if ignore_exif is None else ignore_exif, warn)
+    place((image.shape[0], image.shape[1]), spec.input_size, spec.resize, os.fspath(path))
+    return image
 
 
 def decode_image(data: bytes, name: str, ignore_exif: bool = False, warn: Warn | None = None) -> ImageArray:

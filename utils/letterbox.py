@@ -37,15 +37,18 @@ class Placement:
         return (boxes_xyxy - np.tile(self.offset_xy, 2)) / np.tile(self.scale_xy, 2)
 
 
-def place(size_hw: tuple[int, int], input_size: int, rule: ResizeRule) -> Placement:
-    """Where an image of ``size_hw`` lies in a square of ``input_size``. DataError when a side would become 0 px."""
+def place(size_hw: tuple[int, int], input_size: int, rule: ResizeRule, name: str = "image") -> Placement:
+    """Where an image of ``size_hw`` lies in a square of ``input_size``. DataError when a side would become 0 px.
+
+    ``name`` stands for the image in the message.
+    """
     height, width = size_hw
     if rule == "stretch":
         return Placement(size_hw, (input_size, input_size), (0, 0))
     scale = min(input_size / width, input_size / height)
     resized_hw = round(height * scale), round(width * scale)
     if min(resized_hw) < 1:
-        raise DataError(f"image of {width}x{height} px: too thin, a side becomes 0 px at input size {input_size}")
+        raise DataError(f"{name}: {width}x{height} px: too thin, a side becomes 0 px in the input of {input_size}")
     offset_xy = (input_size - resized_hw[1]) // 2, (input_size - resized_hw[0]) // 2
     return Placement(size_hw, resized_hw, offset_xy)
 
