@@ -57,7 +57,12 @@ def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
         (["--loss.ignore_iou", "1.5"], "loss.ignore_iou: 1.5: must lie in 0..1"),
         (["--augment.flip", "-0.1"], "augment.flip: -0.1: must lie in 0..1"),
         (["--augment.scale_min", "3"], "augment.scale_min"),
-        (["--train.learning_rate", "0"], "train.learning_rate"),
+        (["--train.learning_rate", "0"], "train.learning_rate: 0.0: must be above 0"),
+        (["--train.learning_rate", ".nan"], "train.learning_rate: nan"),
+        (["--model.anchor_size", "0"], "model.anchor_size: 0: must be at least 1"),
+        (["--train.momentum", "1"], "train.momentum: 1.0: must lie in 0..1, 1 excluded"),
+        (["--data.threads", "-1"], "data.threads: -1: must be 0 or more"),
+        (["--train.clip_norm", ".inf"], "train.clip_norm: inf"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> None:
@@ -75,9 +80,10 @@ def test_a_recipe_with_an_unknown_key_or_broken_yaml_is_refused(tmp_path: Path, 
         config_from("--config", str(recipe))
 
 
-def test_phases_must_rise() -> None:
+@pytest.mark.parametrize("ends", [(3, 3), (5, 3), (0, 3)])
+def test_phases_must_rise(ends: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match="until_epoch must rise"):
-        RunConfig(train=TrainConfig(phases=(PhaseConfig(3, 4, True), PhaseConfig(3, 4, False))))
+        RunConfig(train=TrainConfig(phases=(PhaseConfig(ends[0], 4, True), PhaseConfig(ends[1], 4, False))))
 
 
 def test_the_reference_recipe_is_the_documented_one() -> None:

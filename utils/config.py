@@ -7,7 +7,9 @@ measured best; ``configs/reference.yaml`` holds the reference recipe of the appl
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Literal
@@ -167,33 +169,48 @@ class RunConfig:
             raise ConfigError(problem)
 
 
+_RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    (
+        "must lie in 0..1",
+        lambda value: 0 <= value <= 1,
+        "loss.assignment_iou loss.ignore_iou loss.label_smoothing augment.flip augment.flip_vertical augment.hue "
+        "augment.saturation augment.value train.min_learning_rate_ratio",
+    ),
+    (
+        "must lie in 0..1, 1 excluded",
+        lambda value: 0 <= value < 1,
+        "augment.aspect_jitter model.stochastic_depth model.prior_probability model.batch_norm_momentum train.momentum",
+    ),
+    (
+        "must be at least 1",
+        lambda value: value >= 1,
+        "model.anchor_size train.epochs train.batch_size train.freeze_batch_size",
+    ),
+    ("must be a multiple of 32", lambda value: value >= 32 and value % 32 == 0, "model.input_size"),
+    ("must be above 0", lambda value: 0 < value < math.inf, "train.learning_rate augment.scale_min augment.scale_max"),
+    (
+        "must be 0 or more",
+        lambda value: 0 <= value < math.inf,
+        "data.threads loss.box_weight loss.objectness_weight loss.class_weight train.weight_decay train.head_l2 "
+        "train.clip_norm train.eval_every train.save_every train.seed",
+    ),
+)
+"""What a number must be, how to tell, and the fields it is said of. NaN keeps no rule."""
+
+
 def _problems(config: RunConfig) -> list[str]:
-    train, model = config.train, config.model
+    train = config.train
     found = []
-    if model.input_size < 32 or model.input_size % 32:
-        found.append(f"model.input_size: {model.input_size}: must be a multiple of 32")
-    for name in ("batch_size", "freeze_batch_size", "epochs"):
-        if getattr(train, name) < 1:
-            found.append(f"train.{name}: {getattr(train, name)}: must be at least 1")
+    for rule, holds, names in _RULES:
+        for section, name in (full.split(".") for full in names.split()):
+            value = getattr(getattr(config, section), name)
+            if not holds(value):
+                found.append(f"{section}.{name}: {value}: {rule}")
     if not 0 <= train.freeze_epochs <= train.epochs:
         found.append(f"train.freeze_epochs: {train.freeze_epochs}: must lie in 0..train.epochs ({train.epochs})")
-    for name in ("assignment_iou", "ignore_iou", "label_smoothing"):
-        if not 0 <= getattr(config.loss, name) <= 1:
-            found.append(f"loss.{name}: {getattr(config.loss, name)}: must lie in 0..1")
-    for name in ("flip", "flip_vertical"):
-        if not 0 <= getattr(config.augment, name) <= 1:
-            found.append(f"augment.{name}: {getattr(config.augment, name)}: must lie in 0..1")
-    if not 0 < config.augment.scale_min <= config.augment.scale_max:
-        found.append("augment.scale_min: must be above 0 and at most augment.scale_max")
-    if not 0 <= config.augment.aspect_jitter < 1:
-        found.append(f"augment.aspect_jitter: {config.augment.aspect_jitter}: must lie in 0..1, 1 excluded")
-    if train.learning_rate <= 0:
-        found.append(f"train.learning_rate: {train.learning_rate}: must be above 0")
-    if not 0 <= model.stochastic_depth < 1:
-        found.append(f"model.stochastic_depth: {model.stochastic_depth}: must lie in 0..1, 1 excluded")
-    if not 0 <= model.prior_probability < 1:
-        found.append(f"model.prior_probability: {model.prior_probability}: must lie in 0..1, 1 excluded")
-    ends = [phase.until_epoch for phase in train.phases]
+    if config.augment.scale_min > config.augment.scale_max:
+        found.append(f"augment.scale_min: {config.augment.scale_min}: must be at most augment.scale_max")
+    ends = [0, *(phase.until_epoch for phase in train.phases)]
     if ends != sorted(set(ends)) or any(phase.batch_size < 1 for phase in train.phases):
         found.append("train.phases: until_epoch must rise from phase to phase and batch_size be at least 1")
     return found
