@@ -15,8 +15,9 @@ from utils.errors import ConfigError
 from utils.map_files import CLASSES_FILE, read_map_files
 from utils.map_report import METRICS_FILE, check_output, write_report
 from utils.metrics import Metrics, evaluate
+from utils.problems import FailFast
 from utils.progress import Reporter
-from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
+from utils.quiet import allow_any_name, quieten_libraries
 from utils.types import Detections, GroundTruth
 
 DESCRIPTION = """Measure a detector against labelled photos.
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     photos = [Path(arguments.voc) / f"VOC{arguments.year}"] if arguments.voc else []
     check_output(out, photos, [path for path in (arguments.from_files, arguments.weights, arguments.voc) if path])
     reporter = Reporter()
-    measured = _from_files(arguments) if arguments.from_files else _by_running(arguments, reporter)
+    measured = (_from_files if arguments.from_files else _by_running)(arguments, reporter)
     write_report(out, *measured, reporter, plots=not arguments.no_plots)
     _show(measured[0], out)
 
@@ -75,10 +76,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError("--classes: only for --from-files: a checkpoint brings its own classes")
 
 
-def _from_files(arguments: argparse.Namespace) -> Measured:
+def _from_files(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
     beside = Path(arguments.from_files) / CLASSES_FILE
     classes = arguments.classes or (beside if beside.is_file() else None)
-    files = read_map_files(arguments.from_files, read_classes(classes) if classes else None)
+    files = read_map_files(arguments.from_files, read_classes(classes, reporter.say) if classes else None)
     truths, found = files.ground_truths, files.detections
     return evaluate(truths, found, files.class_names, arguments.score), truths, found
 
@@ -87,17 +88,16 @@ def _by_running(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
     from engine.evaluation import evaluate_records, ground_truths_for
     from utils.records import read_annotation_list
     from utils.voc import load_ground_truth
-    from yolo import Detector, find_checkpoint
+    from yolo import Detector
 
-    checkpoint = find_checkpoint(arguments.weights)
-    with native_stderr_held_back():
-        import engine.inference  # noqa: F401  (TensorFlow loads here, once nothing is left to correct)
-    detector = Detector(checkpoint)
-    names, ignore_exif = detector.class_names, detector.predictor.spec.ignore_exif
+    detector, remarks = Detector(arguments.weights), FailFast()
+    names, ignore_exif = detector.class_names, detector.spec.ignore_exif
     if arguments.list:
         samples = ground_truths_for(read_annotation_list(arguments.list, len(names)), names, ignore_exif)
     else:
-        samples = load_ground_truth(arguments.voc, arguments.year, arguments.set, names, ignore_exif)
+        samples = load_ground_truth(arguments.voc, arguments.year, arguments.set, names, ignore_exif, remarks)
+    for line in remarks.warning_lines():
+        reporter.say(line)
     metrics, detections = evaluate_records(
         detector.predictor, samples, batch_size=arguments.batch, score_threshold=arguments.score, reporter=reporter
     )

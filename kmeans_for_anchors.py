@@ -15,6 +15,7 @@ from utils.door import run_door
 from utils.errors import ConfigError, DataError
 from utils.progress import Reporter
 from utils.records import read_annotation_list
+from utils.shipped import own_or_shipped
 from utils.types import FloatArray
 
 MORE = """
@@ -26,7 +27,7 @@ Read the table so: "mean best IoU" is how well the best anchor covers a box, on 
 that some anchor covers with an IoU of at least 0.5. A better fit need not mean a better detector: measure its mAP.
 
 example:
-  python kmeans_for_anchors.py --list 2007_train.txt --input-size 416 --out model_data/my_anchors.txt --plot anchors.png
+  python kmeans_for_anchors.py --list 2007_train.txt --input-size 416 --out model_data/my_anchors.txt
   python train.py --model.anchors model_data/my_anchors.txt --model.anchor_size 416 ...
 """
 
@@ -43,7 +44,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0, metavar="N", help="of the starts of k-means, 0 or more (default: 0)")
     add("--anchors", default="model_data/yolo_anchors.txt", metavar="FILE", help="anchors to compare with")
     add("--anchor-size", type=count, default=416, metavar="PX", help="input size --anchors was made for (default: 416)")
-    add("--plot", metavar="FILE", help="also draw box sizes, old and new anchors as a PNG")
+    add("--plot", metavar="FILE", help="picture of box sizes, old and new anchors (default: as --out, but .png)")
     add("--ignore-exif", action="store_true", help="leave the EXIF orientation of photos alone")
     args = parser.parse_args(argv)
     if args.count % LEVEL_COUNT:
@@ -52,9 +53,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         raise ConfigError(f"--input-size: {args.input_size}: must be a multiple of 32")
     if args.seed < 0:
         raise ConfigError(f"--seed: {args.seed}: must be 0 or more")
+    args.plot = args.plot or f"{os.path.splitext(args.out)[0]}.png"
+    if os.path.realpath(args.plot) == os.path.realpath(args.out):
+        raise ConfigError(f"--plot: {args.plot}: is --out too: choose another name")
     for name in ("out", "plot"):
         target = getattr(args, name)
-        if target and os.path.realpath(target) in (os.path.realpath(args.list), os.path.realpath(args.anchors)):
+        if os.path.realpath(target) in (os.path.realpath(args.list), os.path.realpath(args.anchors)):
             raise ConfigError(f"--{name}: {target}: is an input, which is never changed: choose another name")
     return args
 
@@ -63,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     """Fits, writes, compares."""
     args = arguments(argv)
     reporter = Reporter()
-    old = read_anchors(args.anchors) * (args.input_size / args.anchor_size)
+    old = read_anchors(own_or_shipped(args.anchors)) * (args.input_size / args.anchor_size)
     records = read_annotation_list(args.list)
     boxes_wh, left_out = input_sizes(records, args.input_size, args.resize, args.ignore_exif, reporter)
     if len(boxes_wh) == 0:
@@ -74,11 +78,10 @@ def main(argv: list[str] | None = None) -> int:
     if left_out:
         print(f"{left_out} boxes of 1 px or less in the input left out, as in training")
     print(f"anchors: {args.out} (for input size {args.input_size}: --model.anchor_size {args.input_size})")
-    if args.plot:
-        from utils.anchor_plot import draw_anchors
+    from utils.anchor_plot import draw_anchors  # matplotlib takes a second to load
 
-        draw_anchors(boxes_wh, old, new, args.input_size, args.plot)
-        print(f"plot: {args.plot}")
+    draw_anchors(boxes_wh, old, new, args.input_size, args.plot)
+    print(f"plot: {args.plot}")
     return 0
 
 

@@ -42,6 +42,7 @@ from utils.health import Health, health_parts, measure
 from utils.health_plot import draw_health
 from utils.problems import Problems
 from utils.progress import Reporter
+from utils.shipped import own_or_shipped
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -67,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     args, problems = arguments(argv), Problems()
     out = Path(args.out)
     rule = SplitRule(args.trainval_percent, args.train_percent, args.seed, args.new_split)
-    given = read_classes(args.classes, problems.listener("blank line in the class list")) if args.classes else ()
+    listener = problems.listener("blank line in the class list")
+    given = read_classes(own_or_shipped(args.classes), listener) if args.classes else ()
     sources = find_sources(args.voc, args.year, rule, problems)
     refuse_inputs_as_output(out, sources)
     dataset = read_dataset(sources, args.ignore_exif, problems, Reporter())
@@ -104,8 +106,7 @@ def show(health: Health) -> None:
 
 def tell(problems: Problems, left_out: int, skip_bad: bool) -> None:
     """Prints warnings by kind, then every error and what becomes of it."""
-    for kind, count in problems.warnings.most_common():
-        print(f"warning: {kind}: {count}, such as {problems.examples[kind]}")
+    print(*problems.warning_lines(), sep="\n", end="\n" * bool(problems.warnings))
     for error in sorted(problems.errors):
         print(" ".join(error.splitlines()), file=sys.stderr)
     if problems.errors and skip_bad:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 from utils.anchors import read_anchors
 from utils.classes import read_classes
 from utils.config import LEVELS, DetectorSpec, PhaseConfig, RunConfig, TrainConfig, package_versions
-
-ROOT = Path(__file__).resolve().parent.parent
+from utils.shipped import own_or_shipped
 
 
 def phases(train: TrainConfig) -> tuple[PhaseConfig, ...]:
@@ -20,13 +19,16 @@ def phases(train: TrainConfig) -> tuple[PhaseConfig, ...]:
     return tuple(p for p in (frozen, unfrozen) if p.until_epoch > (0 if p is frozen else frozen.until_epoch))
 
 
-def detector_spec(config: RunConfig) -> DetectorSpec:
-    """What the run builds: reads the class and anchor files, scales the anchors to the input size."""
+def detector_spec(config: RunConfig, warn: Callable[[str], None] | None = None) -> DetectorSpec:
+    """What the run builds: reads the class and anchor files, scales the anchors to the input size.
+
+    ``warn`` hears of blank lines in the class list, which are ignored.
+    """
     model = config.model
-    anchors = read_anchors(_own_or_shipped(model.anchors)) * (model.input_size / model.anchor_size)
+    anchors = read_anchors(own_or_shipped(model.anchors)) * (model.input_size / model.anchor_size)
     per_level = len(anchors) // len(LEVELS)
     return DetectorSpec(
-        class_names=read_classes(_own_or_shipped(config.data.classes)),
+        class_names=read_classes(own_or_shipped(config.data.classes), warn),
         backbone=model.backbone,
         input_size=model.input_size,
         anchors_wh_px=tuple((float(w), float(h)) for w, h in anchors),
@@ -40,9 +42,3 @@ def detector_spec(config: RunConfig) -> DetectorSpec:
         ignore_exif=config.data.ignore_exif,
         versions=package_versions(),
     )
-
-
-def _own_or_shipped(path: str) -> Path:
-    """``path`` as given, or, where there is no such file, the one of that name that comes with the application."""
-    shipped = ROOT / path
-    return shipped if not Path(path).exists() and shipped.exists() else Path(path)

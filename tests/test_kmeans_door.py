@@ -60,6 +60,12 @@ def test_sizes_are_those_of_the_input(tmp_path: Path) -> None:
     np.testing.assert_allclose(stretched, [[40, 40], [4 / 2, 1.6], [400, 400]])
 
 
+def test_a_photo_too_thin_for_the_input_is_named(tmp_path: Path) -> None:
+    thin = _record(_photo(tmp_path / "thin.png", (1, 900)), (0, 0, 5, 1))
+    with pytest.raises(DataError, match=r"thin\.png: 900x1 px: too thin"):
+        input_sizes([thin], 416, "letterbox")
+
+
 def test_a_missing_photo_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.jpg"):
         input_sizes([_record(str(tmp_path / "gone.jpg"), (0, 0, 5, 5))], 416, "letterbox")
@@ -130,6 +136,16 @@ def test_wrong_usage_is_one_line_and_writes_nothing(
     assert said in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_it_runs_in_any_folder_and_draws_beside_the_anchors(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run("--list", listing, "--out", "mine.txt") == 0
+    assert cv2.imread("mine.png") is not None
+    assert _run("--list", listing, "--out", "mine.png") == 2
+    assert "is --out too" in capsys.readouterr().err
 
 
 def test_inputs_are_never_overwritten(listing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

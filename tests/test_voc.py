@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.voc_trees import VocTree, annotation_xml, object_xml
 from utils.errors import ConfigError, DataError
-from utils.problems import Problems
+from utils.problems import FailFast, Problems
 from utils.safe_xml import MAX_XML_BYTES
 from utils.voc import (
     annotation_path_for,
@@ -359,6 +359,27 @@ def test_ground_truth_keeps_difficult_and_leaves_unknown_classes_out(tmp_path):
     np.testing.assert_array_equal(beside.boxes_xyxy, truth.boxes_xyxy)
     np.testing.assert_array_equal(beside.difficult, truth.difficult)
     assert beside.image_id == "b"
+
+
+def test_ground_truth_tells_what_was_dealt_with(tmp_path):
+    tree = VocTree(tmp_path)
+    tree.add("a", object_xml(" car ", -0.5, 2, 30, 40), object_xml("cra", 1, 1, 2, 2), object_xml("cra", 3, 3, 5, 5))
+    tree.split("test", "a", "a")
+    remarks = FailFast()
+    ((_, truth),) = load_ground_truth(tmp_path, "2007", "test", ("car",), remarks=remarks)
+    np.testing.assert_array_equal(truth.boxes_xyxy, [[0, 2, 30, 40]])
+    assert remarks.warnings == {
+        "unknown class 'cra'": 2,
+        "box clipped to the image": 1,
+        "spaces around a name": 1,
+        "image twice in a split": 1,
+    }
+    most = remarks.warning_lines()[0]
+    assert most.startswith("warning: unknown class 'cra': 2, such as ")
+    assert "did you mean 'car'?" in most
+    tree.split("val", text="\n")
+    with pytest.raises(DataError, match="empty"):
+        load_ground_truth(tmp_path, "2007", "val", ("car",), remarks=remarks)
 
 
 def test_ground_truth_never_skips(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.annotations import fit_to_image, parse_annotation
+from utils.annotations import fit_to_image, known_objects, parse_annotation
 from utils.errors import ConfigError, DataError, did_you_mean
 from utils.files import write_atomically
 from utils.image_headers import probe
@@ -208,18 +208,12 @@ def make_records(
     Objects of other classes are warned about, counted by class.
     """
     class_ids = {name: number for number, name in enumerate(class_names)}
-    unknown: Counter[str] = Counter()
     lists = {}
     for key, samples in dataset.samples.items():
         records = []
         for sample in samples:
-            objects = [item for item in sample.annotation.objects if not item.difficult and item.name in class_ids]
-            for item in sample.annotation.objects:
-                if item.name not in class_ids:
-                    unknown[item.name] += 1
-                    hint = did_you_mean(item.name, class_names) if unknown[item.name] == 1 else ""
-                    message = f"{sample.annotation.xml_path}: {item.name!r}: not in the class list{hint}: left out"
-                    problems.warn(f"unknown class {item.name!r}", message)
+            known = known_objects(sample.annotation, class_ids, problems)
+            objects = [item for item in known if not item.difficult]
             boxes = np.array([item.box_xyxy for item in objects], np.float64).reshape(-1, 4)
             ids = np.array([class_ids[item.name] for item in objects], np.int64)
             records.append(Record(sample.image_path, boxes, ids))

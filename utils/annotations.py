@@ -6,11 +6,12 @@ import dataclasses
 import math
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from lxml import etree
 
-from utils.errors import DataError
+from utils.errors import DataError, did_you_mean
 from utils.problems import FailFast, Problems
 from utils.safe_xml import read_xml_root
 from utils.types import AnnotatedObject, Annotation
@@ -78,6 +79,20 @@ def fit_to_image(annotation: Annotation, size_hw: tuple[int, int], problems: Pro
             item = dataclasses.replace(item, box_xyxy=box)
         objects.append(item)
     return dataclasses.replace(annotation, size_hw=size_hw, objects=tuple(objects))
+
+
+def known_objects(annotation: Annotation, class_names: Collection[str], problems: Problems) -> list[AnnotatedObject]:
+    """The objects of known classes; ``problems`` counts the others by class."""
+    known = []
+    for item in annotation.objects:
+        if item.name in class_names:
+            known.append(item)
+            continue
+        kind = f"unknown class {item.name!r}"
+        # Looking for near names takes its time, and only the first message of a kind is shown.
+        hint = "" if problems.warnings[kind] else did_you_mean(item.name, class_names)
+        problems.warn(kind, f"{annotation.xml_path}: {item.name!r}: not in the class list{hint}: left out")
+    return known
 
 
 def _shown(box: Box) -> str:

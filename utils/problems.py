@@ -28,6 +28,10 @@ class Problems:
         self.warnings[kind] += 1
         self.examples.setdefault(kind, message)
 
+    def warning_lines(self) -> list[str]:
+        """One line for each kind of warning, most frequent first, with its count and its first message."""
+        return [f"warning: {kind}: {n}, such as {self.examples[kind]}" for kind, n in self.warnings.most_common()]
+
     def listener(self, kind: str) -> Callable[[str], None]:
         """``warn`` for one kind, for readers that only have a message."""
         return lambda message: self.warn(kind, message)

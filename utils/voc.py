@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.annotations import fit_to_image, parse_annotation
+from utils.annotations import fit_to_image, known_objects, parse_annotation
 from utils.errors import ConfigError, DataError, did_you_mean
 from utils.image_headers import IMAGE_SUFFIXES, probe
 from utils.inputs import open_regular
@@ -156,27 +156,34 @@ def read_image_set(year_dir: Path, split: str, problems: Problems | None = None)
             stems[stem] = None
     if not stems:
         message = f"{path}: is empty: list one image name a line, or delete the file"
-        if problems is None:
+        if isinstance(found, FailFast):
             raise DataError(message)
-        problems.warn("empty split", message)
+        found.warn("empty split", message)
     return list(stems)
 
 
 def load_ground_truth(
-    voc_root: str | Path, year: str, split: str, class_names: Sequence[str], ignore_exif: bool = False
+    voc_root: str | Path,
+    year: str,
+    split: str,
+    class_names: Sequence[str],
+    ignore_exif: bool = False,
+    remarks: FailFast | None = None,
 ) -> list[tuple[Path, GroundTruth]]:
     """Every image of a split with all its objects, difficult ones included; classes not in ``class_names`` left out.
 
-    Nothing is ever skipped: DataError for the first annotation or image that is not right.
+    Nothing is ever skipped: DataError for the first annotation or image that is not right. ``remarks`` counts what was
+    dealt with, such as boxes clipped and objects of other classes.
     """
+    found = FailFast() if remarks is None else remarks
     year_dir = voc_year_dir(voc_root, year)
     index = index_images(year_dir)
     class_ids = {name: number for number, name in enumerate(class_names)}
     pairs = []
-    for stem in read_image_set(year_dir, split):
-        annotation = parse_annotation(annotation_path_for(year_dir, stem))
+    for stem in read_image_set(year_dir, split, found):
+        annotation = parse_annotation(annotation_path_for(year_dir, stem), found)
         image_path = image_path_for(year_dir, stem, index)
-        pairs.append((image_path, _ground_truth(annotation, image_path, class_ids, ignore_exif)))
+        pairs.append((image_path, _ground_truth(annotation, image_path, class_ids, ignore_exif, found)))
     return pairs
 
 
@@ -192,19 +199,16 @@ def ground_truth_beside(
     xml_path = image.parent.parent / "Annotations" / f"{os.path.splitext(image.name)[0]}.xml"
     if image.parent.name != "JPEGImages" or not xml_path.is_file():
         return None
+    found = FailFast() if problems is None else problems
     class_ids = {name: number for number, name in enumerate(class_names)}
-    return _ground_truth(parse_annotation(xml_path, problems), image, class_ids, ignore_exif, problems)
+    return _ground_truth(parse_annotation(xml_path, found), image, class_ids, ignore_exif, found)
 
 
 def _ground_truth(
-    annotation: Annotation,
-    image_path: Path,
-    class_ids: dict[str, int],
-    ignore_exif: bool,
-    problems: Problems | None = None,
+    annotation: Annotation, image_path: Path, class_ids: dict[str, int], ignore_exif: bool, problems: Problems
 ) -> GroundTruth:
-    size_hw = probe(image_path, ignore_exif).size_hw
-    objects = [item for item in fit_to_image(annotation, size_hw, problems).objects if item.name in class_ids]
+    size_hw = probe(image_path, ignore_exif, problems.listener("wrong extension")).size_hw
+    objects = known_objects(fit_to_image(annotation, size_hw, problems), class_ids, problems)
     return GroundTruth(
         annotation.image_id,
         size_hw,
