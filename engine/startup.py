@@ -16,6 +16,7 @@ from nets.detector import build_detector
 from utils.config import DetectorSpec, RunConfig
 from utils.errors import ConfigError, DataError, FileError, UserError
 from utils.image_headers import probe
+from utils.letterbox import place
 from utils.progress import Reporter
 from utils.records import read_annotation_list, refuse_overlap
 from utils.types import Record
@@ -25,8 +26,9 @@ def start_run(
     config: RunConfig, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
 ) -> Trainer:
     """A new run in ``run_dir``, ready to fit. Everything that can be wrong is found here, before the first step."""
-    spec = detector_spec(config)
+    spec = detector_spec(config, reporter.say)
     run = RunDirectory(run_dir)
+    _refuse_inputs_as_output(config, run)
     trainer = _trainer(config, spec, run, reporter, strategy, config.model.weights)
     run.start(config, spec.class_names)
     return trainer
@@ -87,16 +89,20 @@ def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple
         if not all(kept):
             reporter.say(f"{path}: {kept.count(False)} images of a single pixel left out")
         lists.append([record for record, keep in zip(records, kept, strict=True) if keep])
+        if not lists[-1]:
+            raise DataError(f"{path}: no image is left: give photos of more than a single pixel")
     return lists[0], lists[1]
 
 
 def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) -> list[bool]:
-    """Looks at every image's header; whether each is large enough to learn from."""
+    """Looks at every image's header; whether each is large enough to learn from. DataError naming one of no use."""
     problems: list[str] = []
 
     def look(record: Record) -> bool:
         try:
-            return max(probe(record.image_path, ignore_exif=config.data.ignore_exif).size_hw) > 1
+            size_hw = probe(record.image_path, ignore_exif=config.data.ignore_exif).size_hw
+            place(size_hw, config.model.input_size, config.model.resize, record.image_path)
+            return max(size_hw) > 1
         except UserError as error:
             problems.append(str(error))
             return False
@@ -107,6 +113,14 @@ def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) 
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise DataError(f"{min(problems)}{more}")
     return large_enough
+
+
+def _refuse_inputs_as_output(config: RunConfig, run: RunDirectory) -> None:
+    """ConfigError when the files of the run would land beside its inputs, one of which may have the same name."""
+    inputs = {"data.train": config.data.train, "data.val": config.data.val, "data.classes": config.data.classes}
+    for field, path in inputs.items():
+        if Path(path).resolve().parent == run.path.resolve():
+            raise ConfigError(f"--run-dir: {run.path}: holds {field} ({path}): inputs are never changed, give another")
 
 
 def initial_detector(spec: DetectorSpec, weights: str) -> keras.Model:

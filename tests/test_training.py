@@ -12,6 +12,7 @@ import pytest
 from engine.checkpoint import read_checkpoint
 from engine.interrupts import StopRequest
 from engine.learner import Learner
+from engine.plan import detector_spec
 from engine.run_directory import RunDirectory
 from engine.startup import read_lists, resume_run, start_run
 from tests.conftest import ROOT
@@ -170,6 +171,32 @@ def test_images_of_one_pixel_are_left_out_and_counted(config: RunConfig, tmp_pat
     train, val = read_lists(with_lists(config, tmp_path, [photos[0], dot], photos[1:]), 2, reporter)
     assert (len(train), len(val)) == (1, 1)
     assert "1 images of a single pixel left out" in said[0]
+
+
+def test_a_photo_too_thin_for_the_input_is_named_before_training(config: RunConfig, tmp_path: Path) -> None:
+    photo, thin = draw_photo(tmp_path / "a.png", 0), draw_photo(tmp_path / "thin.png", 1, 0, size_hw=(1, 200))
+    with pytest.raises(DataError, match=r"thin\.png: 200x1 px: too thin"):
+        read_lists(with_lists(config, tmp_path, [photo], [thin]), 2, Quiet())
+
+
+def test_a_list_of_single_pixels_alone_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    photo, dot = draw_photo(tmp_path / "a.png", 0), draw_photo(tmp_path / "dot.png", 5, 0, size_hw=(1, 1))
+    with pytest.raises(DataError, match=r"v\.txt: no image is left"):
+        read_lists(with_lists(config, tmp_path, [photo], [dot]), 2, Quiet())
+
+
+def test_a_run_never_lies_among_its_inputs(config: RunConfig) -> None:
+    with pytest.raises(ConfigError, match=r"--run-dir: .*holds data\.train"):
+        start_run(config, Path(config.data.train).parent, Quiet())
+
+
+def test_a_blank_line_in_the_class_list_is_said(config: RunConfig, tmp_path: Path) -> None:
+    classes = tmp_path / "classes.txt"
+    classes.write_text("red\n\nblue\n")
+    said: list[str] = []
+    spec = detector_spec(replace(config, data=replace(config.data, classes=str(classes))), said.append)
+    assert spec.class_names == ("red", "blue")
+    assert said == [f"{classes}: line 2: blank line: ignored"]
 
 
 def test_fewer_images_than_a_batch_is_refused_before_training(config: RunConfig, tmp_path: Path) -> None:
