@@ -14,28 +14,17 @@ from PIL import Image
 
 import voc_annotation
 from tests.conftest import ROOT
-from tests.voc_trees import VocTree, annotation_xml, object_xml
-from utils.annotate import Dataset, Sample, SplitRule, find_sources
+from tests.voc_trees import VocTree, annotate, annotation_xml, files_below, object_xml
+from utils.annotate import Dataset, Sample
 from utils.classes import read_classes
-from utils.door import run_door
-from utils.errors import ConfigError
 from utils.health import measure
 from utils.health_plot import draw_health
-from utils.problems import Problems
 from utils.records import read_annotation_list
 from utils.types import AnnotatedObject, Annotation
 
 CAR = object_xml("car", 1, 2, 30, 40)
 BUS = object_xml("bus", "0.5", 2, 30, 40)
 HARD = object_xml("van", 1, 2, 3, 4, "<difficult>1</difficult>")
-
-
-def annotate(*arguments: object) -> int:
-    return run_door(lambda: voc_annotation.main([str(argument) for argument in arguments]))
-
-
-def files_below(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -73,15 +62,6 @@ def test_writes_lists_classes_and_picture_and_leaves_the_input_alone(tree, tmp_p
     assert re.search(r"2007 val +1 +1 +0 +0\.0 +0", report)
     assert re.search(r"car +2 +50\.0% +2 +33 +1 +0 +1", report)
     assert Image.open(out / "dataset.png").size[0] > 800
-
-
-def test_only_the_splits_that_exist(tmp_path):
-    tree = VocTree(tmp_path / "devkit")
-    tree.add("a", CAR)
-    tree.split("test", "a")
-    tree.split("val", text="\n")
-    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 0
-    assert files_below(tmp_path / "out") == {"2007_test.txt", "classes.txt"}
 
 
 def test_given_classes_decide_ids_and_unknown_ones_are_counted(tree, tmp_path, capsys):
@@ -192,84 +172,6 @@ def test_warnings_are_counted_by_kind(tree, tmp_path, capsys):
         assert f"warning: {kind}: {count}, such as " in shown
 
 
-def split_tree(root: Path, stems: list[str]) -> VocTree:
-    tree = VocTree(root)
-    for stem in stems:
-        tree.add(stem, CAR)
-    return tree
-
-
-def listed(out: Path) -> dict[str, set[str]]:
-    return {
-        path.name: {Path(record.image_path).stem for record in read_annotation_list(path)}
-        for path in out.glob("2007_*.txt")
-    }
-
-
-def test_a_seeded_split_is_the_same_everywhere_and_can_be_copied_back(tmp_path, capsys):
-    stems = [f"{i:03}" for i in range(40)]
-    first, second = split_tree(tmp_path / "one", stems), split_tree(tmp_path / "two", stems[::-1])
-    assert annotate("--voc", first.root, "--out", tmp_path / "a", "--no-report", "--seed", 3) == 0
-    assert annotate("--voc", second.root, "--out", tmp_path / "b", "--no-report", "--seed", 3) == 0
-    assert annotate("--voc", second.root, "--out", tmp_path / "c", "--no-report", "--seed", 4) == 0
-    lists = listed(tmp_path / "a")
-    # 40 * 0.9 = 36 for trainval, 36 * 0.9 = 32 of them for train
-    assert {name: len(found) for name, found in lists.items()} == {
-        "2007_train.txt": 32,
-        "2007_val.txt": 4,
-        "2007_test.txt": 4,
-    }
-    assert set.union(*lists.values()) == set(stems)
-    assert lists == listed(tmp_path / "b")
-    assert lists != listed(tmp_path / "c")
-    assert not (first.folder / "ImageSets").exists()
-    assert "copy" in capsys.readouterr().out
-
-    (tmp_path / "a" / "VOC2007" / "ImageSets").rename(first.folder / "ImageSets")
-    assert annotate("--voc", first.root, "--out", tmp_path / "again", "--no-report") == 0
-    assert listed(tmp_path / "again") == lists
-    assert annotate("--voc", first.root, "--out", tmp_path / "new", "--no-report", "--new-split", "--seed", 4) == 0
-    assert listed(tmp_path / "new") == listed(tmp_path / "c")
-
-
-@pytest.mark.parametrize(
-    ("images", "trainval", "train", "sizes"),
-    [(1, 0.9, 0.9, [1]), (3, 0.9, 0.9, [1, 1, 1]), (10, 1, 0.8, [8, 2]), (10, 0.5, 1, [5, 5]), (4, 1, 1, [4])],
-)
-def test_shares_of_small_sets(tmp_path, images, trainval, train, sizes):
-    tree = split_tree(tmp_path / "devkit", [str(i) for i in range(images)])
-    (source,) = find_sources([tree.root], None, SplitRule(trainval, train), Problems())
-    assert sorted(map(len, source.splits.values())) == sorted(sizes)
-    assert "train" in source.splits
-
-
-def test_trainval_alone_is_split(tmp_path):
-    tree = split_tree(tmp_path / "devkit", list("abcdefghij"))
-    tree.split("trainval", *"abcdefgh")
-    tree.split("test", "i", "j")
-    (source,) = find_sources([tree.root], None, SplitRule(train_share=0.75), Problems())
-    assert {split: len(stems) for split, stems in source.splits.items()} == {"train": 6, "val": 2, "test": 2}
-    assert source.derived
-
-
-def test_several_roots_and_years_merge(tmp_path):
-    first, second = VocTree(tmp_path / "site A"), VocTree(tmp_path / "site B")
-    third = VocTree(tmp_path / "site B", "2012")
-    for number, tree in enumerate((first, second, third)):
-        tree.add("a", CAR)
-        tree.add("b", BUS if number else CAR)
-        tree.split("train", "a")
-        tree.split("val", "b")
-    out = tmp_path / "out"
-    assert annotate("--voc", first.root, second.root, first.root, "--out", out, "--no-report") == 0
-    assert files_below(out) == {"2007_train.txt", "2007_val.txt", "2012_train.txt", "2012_val.txt", "classes.txt"}
-    paths = [record.image_path for record in read_annotation_list(out / "2007_train.txt")]
-    assert paths == [str(tree.folder / "JPEGImages" / "a.jpg") for tree in (first, second)]
-    only = tmp_path / "only"
-    assert annotate("--voc", first.root, second.root, "--year", "2012", "--out", only, "--no-report") == 0
-    assert files_below(only) == {"2012_train.txt", "2012_val.txt", "classes.txt"}
-
-
 def test_a_folder_without_any_annotation(tmp_path, capsys):
     tree = VocTree(tmp_path / "devkit")
     assert annotate("--voc", tree.root, "--out", tmp_path / "out") == 3
@@ -302,13 +204,6 @@ def test_a_line_break_in_a_name_is_an_error_of_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "not a plain image name" in error
     assert error.count("\n") == 2
-
-
-def test_dotted_stems_stay_distinct(tmp_path):
-    tree = split_tree(tmp_path / "devkit", ["a.b", "a.c", "a"])
-    tree.split("train", "a.b", "a.c", "a")
-    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 0
-    assert len({record.image_path for record in read_annotation_list(tmp_path / "out" / "2007_train.txt")}) == 3
 
 
 def test_usage_errors(tree, tmp_path, capsys):
@@ -393,9 +288,3 @@ def test_blood_cells_stop_at_their_two_flat_boxes(bccd_root, tmp_path, capsys):
     counts = {path.name: len(read_annotation_list(path, 3)) for path in (tmp_path / "out").glob("2007_*.txt")}
     assert counts == {"2007_train.txt": 204, "2007_val.txt": 86, "2007_test.txt": 72}
     assert read_classes(tmp_path / "out" / "classes.txt") == ("Platelets", "RBC", "WBC")
-
-
-def test_split_shares_out_of_range():
-    for rule in ({"trainval_share": 0}, {"train_share": 1.1}, {"train_share": float("nan")}):
-        with pytest.raises(ConfigError, match="percent"):
-            SplitRule(**rule)

@@ -8,6 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+import voc_annotation
+from utils.door import run_door
+
 Box = tuple[str, float, float, float, float]
 
 
@@ -49,3 +52,12 @@ class VocTree:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{stem}\n" for stem in stems) if text is None else text, newline="")
         return path
+
+
+def annotate(*arguments: object) -> int:
+    """Opens voc_annotation.py; the exit code."""
+    return run_door(lambda: voc_annotation.main([str(argument) for argument in arguments]))
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

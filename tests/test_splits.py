@@ -1,0 +1,118 @@
+"""How voc_annotation.py splits a dataset and merges several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.voc_trees import VocTree, annotate, files_below, object_xml
+from utils.annotate import SplitRule, find_sources
+from utils.errors import ConfigError
+from utils.problems import Problems
+from utils.records import read_annotation_list
+
+CAR = object_xml("car", 1, 2, 30, 40)
+
+
+BUS = object_xml("bus", "0.5", 2, 30, 40)
+
+
+def test_only_the_splits_that_exist(tmp_path):
+    tree = VocTree(tmp_path / "devkit")
+    tree.add("a", CAR)
+    tree.split("test", "a")
+    tree.split("val", text="\n")
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 0
+    assert files_below(tmp_path / "out") == {"2007_test.txt", "classes.txt"}
+
+
+def split_tree(root: Path, stems: list[str]) -> VocTree:
+    tree = VocTree(root)
+    for stem in stems:
+        tree.add(stem, CAR)
+    return tree
+
+
+def listed(out: Path) -> dict[str, set[str]]:
+    return {
+        path.name: {Path(record.image_path).stem for record in read_annotation_list(path)}
+        for path in out.glob("2007_*.txt")
+    }
+
+
+def test_a_seeded_split_is_the_same_everywhere_and_can_be_copied_back(tmp_path, capsys):
+    stems = [f"{i:03}" for i in range(40)]
+    first, second = split_tree(tmp_path / "one", stems), split_tree(tmp_path / "two", stems[::-1])
+    assert annotate("--voc", first.root, "--out", tmp_path / "a", "--no-report", "--seed", 3) == 0
+    assert annotate("--voc", second.root, "--out", tmp_path / "b", "--no-report", "--seed", 3) == 0
+    assert annotate("--voc", second.root, "--out", tmp_path / "c", "--no-report", "--seed", 4) == 0
+    lists = listed(tmp_path / "a")
+    # 40 * 0.9 = 36 for trainval, 36 * 0.9 = 32 of them for train
+    assert {name: len(found) for name, found in lists.items()} == {
+        "2007_train.txt": 32,
+        "2007_val.txt": 4,
+        "2007_test.txt": 4,
+    }
+    assert set.union(*lists.values()) == set(stems)
+    assert lists == listed(tmp_path / "b")
+    assert lists != listed(tmp_path / "c")
+    assert not (first.folder / "ImageSets").exists()
+    assert "copy" in capsys.readouterr().out
+
+    (tmp_path / "a" / "VOC2007" / "ImageSets").rename(first.folder / "ImageSets")
+    assert annotate("--voc", first.root, "--out", tmp_path / "again", "--no-report") == 0
+    assert listed(tmp_path / "again") == lists
+    assert annotate("--voc", first.root, "--out", tmp_path / "new", "--no-report", "--new-split", "--seed", 4) == 0
+    assert listed(tmp_path / "new") == listed(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("images", "trainval", "train", "sizes"),
+    [(1, 0.9, 0.9, [1]), (3, 0.9, 0.9, [1, 1, 1]), (10, 1, 0.8, [8, 2]), (10, 0.5, 1, [5, 5]), (4, 1, 1, [4])],
+)
+def test_shares_of_small_sets(tmp_path, images, trainval, train, sizes):
+    tree = split_tree(tmp_path / "devkit", [str(i) for i in range(images)])
+    (source,) = find_sources([tree.root], None, SplitRule(trainval, train), Problems())
+    assert sorted(map(len, source.splits.values())) == sorted(sizes)
+    assert "train" in source.splits
+
+
+def test_trainval_alone_is_split(tmp_path):
+    tree = split_tree(tmp_path / "devkit", list("abcdefghij"))
+    tree.split("trainval", *"abcdefgh")
+    tree.split("test", "i", "j")
+    (source,) = find_sources([tree.root], None, SplitRule(train_share=0.75), Problems())
+    assert {split: len(stems) for split, stems in source.splits.items()} == {"train": 6, "val": 2, "test": 2}
+    assert source.derived
+
+
+def test_several_roots_and_years_merge(tmp_path):
+    first, second = VocTree(tmp_path / "site A"), VocTree(tmp_path / "site B")
+    third = VocTree(tmp_path / "site B", "2012")
+    for number, tree in enumerate((first, second, third)):
+        tree.add("a", CAR)
+        tree.add("b", BUS if number else CAR)
+        tree.split("train", "a")
+        tree.split("val", "b")
+    out = tmp_path / "out"
+    assert annotate("--voc", first.root, second.root, first.root, "--out", out, "--no-report") == 0
+    assert files_below(out) == {"2007_train.txt", "2007_val.txt", "2012_train.txt", "2012_val.txt", "classes.txt"}
+    paths = [record.image_path for record in read_annotation_list(out / "2007_train.txt")]
+    assert paths == [str(tree.folder / "JPEGImages" / "a.jpg") for tree in (first, second)]
+    only = tmp_path / "only"
+    assert annotate("--voc", first.root, second.root, "--year", "2012", "--out", only, "--no-report") == 0
+    assert files_below(only) == {"2012_train.txt", "2012_val.txt", "classes.txt"}
+
+
+def test_dotted_stems_stay_distinct(tmp_path):
+    tree = split_tree(tmp_path / "devkit", ["a.b", "a.c", "a"])
+    tree.split("train", "a.b", "a.c", "a")
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 0
+    assert len({record.image_path for record in read_annotation_list(tmp_path / "out" / "2007_train.txt")}) == 3
+
+
+def test_split_shares_out_of_range():
+    for rule in ({"trainval_share": 0}, {"train_share": 1.1}, {"train_share": float("nan")}):
+        with pytest.raises(ConfigError, match="percent"):
+            SplitRule(**rule)
