@@ -26,6 +26,7 @@ from utils.errors import FileError
 from utils.files import write_atomically
 
 FORMAT = "efficientnet-yolo3 checkpoint 1"
+MAX_HEADER_BYTES = 1 << 26
 _BLANK = "0" * 64
 
 
@@ -51,7 +52,9 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "info": json.dumps(checkpoint.info, ensure_ascii=False),
         "sha256": _BLANK,
     }
-    content = save({name: np.ascontiguousarray(value) for name, value in checkpoint.tensors.items()}, metadata)
+    # Unlike np.ascontiguousarray, this leaves a scalar a scalar.
+    tensors = {name: np.asarray(value, order="C") for name, value in checkpoint.tensors.items()}
+    content = save(tensors, metadata)
     digest = hashlib.sha256(content).hexdigest()
     write_atomically(path, content.replace(_field(_BLANK), _field(digest), 1))
 
@@ -77,8 +80,9 @@ def is_checkpoint(path: str | Path) -> bool:
     if not Path(path).is_file():
         return False
     with Path(path).open("rb") as file:
-        head = file.read(4096)
-    return FORMAT.encode() in head
+        length = int.from_bytes(file.read(8), "little")
+        # The entries of the metadata come in any order, long class lists before the format too.
+        return FORMAT.encode() in file.read(min(length, MAX_HEADER_BYTES))
 
 
 def keep_previous(path: str | Path, previous: str | Path) -> None:
