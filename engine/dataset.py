@@ -61,6 +61,8 @@ class DetectionDataset:
         self.loss = loss
         self.augment = augment if augment is not None and augment.enabled else None
         self.seed = seed
+        # With the other decode a prediction cannot leave its own cell.
+        self.neighbour_cells = loss.neighbour_cells and spec.decode == "bounded"
         self.threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
         # Our threads already use every core; OpenCV's own would only compete with them.
         cv2.setNumThreads(1)
@@ -89,7 +91,7 @@ class DetectionDataset:
             image, boxes, class_ids = augment_sample(
                 image, record.boxes_xyxy, record.class_ids, size, rule, self.augment, rng
             )
-        targets = assign(boxes, self.spec, self.loss.assignment, self.loss.assignment_iou, self.loss.neighbour_cells)
+        targets = assign(boxes, self.spec, self.loss.assignment, self.loss.assignment_iou, self.neighbour_cells)
         return Sample(record, image, boxes / size, class_ids, targets.slots, targets.box_indices, targets.dropped)
 
     def order(self, epoch: int) -> IntArray:

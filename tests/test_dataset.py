@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,15 @@ def test_images_without_objects_make_a_batch(records) -> None:
     (batch,) = DetectionDataset(empty, SPEC, LossConfig()).validation_batches(2)
     assert batch.targets["slots"].shape == (2, 0)
     assert batch.targets["boxes"].shape == (2, 0, 4)
+
+
+def test_neighbour_cells_are_used_only_where_a_prediction_can_leave_its_cell(records) -> None:
+    near = LossConfig(neighbour_cells=True)
+    far = LossConfig(neighbour_cells=False)
+
+    def slots(decode: str, loss: LossConfig) -> np.ndarray:
+        (batch,) = DetectionDataset(records, replace(SPEC, decode=decode), loss).validation_batches(7)
+        return batch.targets["slots"]
+
+    assert (slots("bounded", near) >= 0).sum() > (slots("bounded", far) >= 0).sum()
+    np.testing.assert_array_equal(slots("exp", near), slots("exp", far))
