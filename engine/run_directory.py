@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,5 +77,9 @@ class RunDirectory:
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:
-    """The config as YAML can hold it: tuples become lists."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[no-any-return]
+    """The config as YAML can hold it: tuples become lists. Its files are named so that they are found from anywhere."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    for section, name in (("data", "train"), ("data", "val"), ("data", "classes"), ("model", "anchors")):
+        if os.path.exists(plain[section][name]):
+            plain[section][name] = os.path.abspath(plain[section][name])
+    return plain

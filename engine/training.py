@@ -71,6 +71,9 @@ class Trainer:
         seed, threads = config.train.seed, config.data.threads
         self.train_data = DetectionDataset(train, spec, config.loss, config.augment, seed, threads)
         self.val_data = DetectionDataset(val, spec, config.loss, None, seed, threads)
+        # Found now, what is wrong with the annotations does not end the run at its first measurement.
+        self.truths = ground_truths_for(val, spec.class_names, spec.ignore_exif)
+        self.predictor = Predictor(model, spec)
         self.position = Position()
         self.phases = phases(config.train)
         self.epochs = self.phases[-1].until_epoch
@@ -116,9 +119,11 @@ class Trainer:
         while self.position.epoch < phase.until_epoch:
             entry = self._run_epoch(learner, phase, schedule)
             if self.stop.made:
-                self._save_last(learner)
+                self._save_last(learner, self._weights())
                 return
             self._finish_epoch(learner, entry)
+            if self.stop.made:
+                return
 
     def _first_epoch(self, number: int) -> int:
         return 0 if number == 1 else self.phases[number - 2].until_epoch
@@ -127,12 +132,10 @@ class Trainer:
         position, batch_size = self.position, phase.batch_size
         steps, first = self.train_data.steps_per_epoch(batch_size), position.epoch_step
         batches = self.train_data.training_batches(position.epoch, batch_size, first)
-        title, rate = f"epoch {position.epoch + 1}/{self.epochs}", 0.0
+        title = f"epoch {position.epoch + 1}/{self.epochs}"
         started = time.monotonic()
         for batch in self.reporter.track(batches, title, steps - first):
-            within = position.epoch_step / steps if self.config.train.schedule_by == "step" else 0.0
-            rate = schedule.rate(position.epoch + within)
-            self._run_step(learner, batch, rate)
+            self._run_step(learner, batch, self._rate(schedule, position.epoch_step, steps))
             if self.stop.made:
                 break
         seconds = time.monotonic() - started
@@ -140,11 +143,15 @@ class Trainer:
         return {
             "epoch": position.epoch,
             "frozen_backbone": phase.frozen_backbone,
-            "learning_rate": rate,
+            "learning_rate": self._rate(schedule, max(done - 1, 0), steps),
             "images_per_second": (done - first) * batch_size / seconds,
             "dropped_boxes": position.epoch_dropped,
             **_named(np.array(position.epoch_sums) / max(done, 1), "train"),
         }
+
+    def _rate(self, schedule: Schedule, step: int, steps: int) -> float:
+        within = step / steps if self.config.train.schedule_by == "step" else 0.0
+        return schedule.rate(self.position.epoch + within)
 
     def _run_step(self, learner: Learner, batch: Batch, rate: float) -> None:
         position = self.position
@@ -163,6 +170,7 @@ class Trainer:
         position.epoch += 1
         position.epoch_step, position.epoch_dropped = 0, 0
         position.epoch_sums = [0.0] * len(PARTS)
+        weights = self._weights()
         entry.update(self._validate(learner))
         every = self.config.train.eval_every
         improved = False
@@ -172,7 +180,7 @@ class Trainer:
         self.run.write_metrics(position.history)
         self.run.log_scalars(entry)
         plot_curves(position.history, self.run.plots / "curves.png")
-        self._save(learner, improved)
+        self._save(learner, weights, improved)
         self.reporter.say(_epoch_line(entry, self.epochs))
 
     def _validate(self, learner: Learner) -> dict[str, float]:
@@ -186,21 +194,21 @@ class Trainer:
 
     def _measure(self, entry: EpochMetrics) -> bool:
         """MAP on the validation list, by the evaluator that get_map uses. Whether it is the best so far."""
-        predictor = Predictor(self.model, self.spec)
-        truths = ground_truths_for(self.val_data.records, self.spec.class_names, self.spec.ignore_exif)
         batch_size = self.phases[-1].batch_size
-        metrics, detections = evaluate_records(predictor, truths, batch_size=batch_size, reporter=self.reporter)
-        draw_predictions(self.run, truths, detections, self.position.epoch, self.spec.ignore_exif)
+        metrics, detections = evaluate_records(
+            self.predictor, self.truths, batch_size=batch_size, reporter=self.reporter
+        )
+        draw_predictions(self.run, self.truths, detections, self.position.epoch, self.spec.ignore_exif)
         entry["map_50"] = metrics.voc_map_50
         entry["coco_ap"] = metrics.coco_ap
-        score = metrics.voc_map_50 or 0.0
-        improved = score > self.position.best_map
-        self.position.best_map = max(score, self.position.best_map)
-        return improved
+        # A validation list without objects measures nothing: the newest weights stay the best then.
+        if metrics.voc_map_50 is None or metrics.voc_map_50 <= self.position.best_map:
+            return False
+        self.position.best_map = metrics.voc_map_50
+        return True
 
-    def _save(self, learner: Learner, improved: bool) -> None:
+    def _save(self, learner: Learner, weights: dict[str, np.ndarray], improved: bool) -> None:
         position, run = self.position, self.run
-        weights = model_tensors(self.model)
         metrics = {key: value for key, value in position.history[-1].items() if isinstance(value, float | int)}
         info = {"epoch": position.epoch, "step": position.step, "metrics": metrics}
         # A run too short to be measured still leaves a best one: the newest.
@@ -209,15 +217,26 @@ class Trainer:
         every = self.config.train.save_every
         if every > 0 and position.epoch % every == 0:
             save_checkpoint(run.periodic(position.epoch), Checkpoint(self.spec, weights, info))
-        self._save_last(learner)
+        self._save_last(learner, weights)
 
-    def _save_last(self, learner: Learner) -> None:
+    def _save_last(self, learner: Learner, weights: dict[str, np.ndarray]) -> None:
         """Everything that going on needs; the checkpoint before stays as ``previous``."""
         position = {key: value for key, value in vars(self.position).items() if key != "history"}
         info = {"position": position, "config": dataclasses.asdict(self.config)}
-        tensors = {**model_tensors(self.model), **learner.optimizer_tensors()}
+        tensors = {**weights, **learner.optimizer_tensors()}
         keep_previous(self.run.last, self.run.previous)
         save_checkpoint(self.run.last, Checkpoint(self.spec, tensors, info))
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        """The model's tensors. DivergedError when one is not a number, which the loss would only show a step later."""
+        weights = model_tensors(self.model)
+        for name, value in weights.items():
+            if not np.isfinite(value).all():
+                raise DivergedError(
+                    f"{self.run.path}: step {self.position.step}: {name}: is not a number any more; lower "
+                    f"train.learning_rate (now {self.config.train.learning_rate:g})"
+                )
+        return weights
 
     def _diverged(self, paths: tuple[str, ...]) -> str:
         position = self.position

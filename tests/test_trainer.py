@@ -1,0 +1,177 @@
+"""The training loop's bookkeeping, with a learner that learns nothing: what is saved when, and where it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from engine import training
+from engine.checkpoint import read_checkpoint
+from engine.evaluation import Evaluation
+from engine.interrupts import StopRequest
+from engine.run_directory import RunDirectory
+from engine.training import Trainer
+from tests.drawn_data import draw_photo
+from tests.specs import detector_spec
+from utils.command_line import read_run_config
+from utils.config import DataConfig, RunConfig, TrainConfig
+from utils.errors import DataError, DivergedError
+from utils.metrics import evaluate
+from utils.progress import Quiet
+from utils.types import Detections, Record
+
+SPEC = detector_spec(input_size=64, class_names=("red", "blue"))
+STEPS = 2
+
+
+class IdleLearner:
+    """Counts its steps in the model's only weight. ``at_step`` and ``at_validation`` are called then."""
+
+    at_step: Any = staticmethod(lambda weight: None)
+    at_validation: Any = staticmethod(lambda: None)
+
+    def __init__(self, model: keras.Model, *_: Any) -> None:
+        self.weight = model.weights[0]
+        self.count = np.int64(0)
+
+    def train_step(self, batch: Any, learning_rate: float) -> np.ndarray:
+        del batch
+        assert learning_rate > 0
+        self.weight.assign(self.weight + 1)
+        self.count += 1
+        self.at_step(self.weight)
+        return np.ones(4, np.float32)
+
+    def validation_step(self, batch: Any) -> np.ndarray:
+        del batch
+        self.at_validation()
+        return np.ones(4, np.float32)
+
+    def optimizer_tensors(self) -> dict[str, np.ndarray]:
+        return {"optimizer/count": np.asarray(self.count)}
+
+    def restore_optimizer(self, tensors: dict[str, np.ndarray]) -> None:
+        assert tensors["count"].shape == ()
+        self.count = np.int64(tensors["count"])
+
+
+def find_nothing(predictor: Any, samples: Any, **_: Any) -> Evaluation:
+    found = {truth.image_id: Detections.empty() for _, truth in samples}
+    return Evaluation(evaluate([truth for _, truth in samples], found, predictor.spec.class_names, 0.5), found)
+
+
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> type[IdleLearner]:
+    learner = type("Idle", (IdleLearner,), {})
+    monkeypatch.setattr(training, "Learner", learner)
+    monkeypatch.setattr(training, "evaluate_records", find_nothing)
+    return learner
+
+
+def trainer(folder: Path, objects: int = 1, val: list[Record] | None = None, **train: Any) -> Trainer:
+    options = {"freeze_epochs": 0, "epochs": 2, "batch_size": 2, "eval_every": 1, "save_every": 0, **train}
+    config = RunConfig(train=replace(TrainConfig(), **options))
+    photos = [draw_photo(folder / "photos" / f"{i}.png", i, objects) for i in range(2 * STEPS + 1)]
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    # Checkpoints name weights by their path, which Keras would number through the process.
+    model.layers[0].kernel._path = "dense/kernel"
+    run = RunDirectory(folder / "run")
+    strategy = tf.distribute.get_strategy()
+    return Trainer(config, SPEC, model, strategy, photos[:-1], val or photos[-1:], run, Quiet())
+
+
+def steps_in(path: Path) -> float:
+    return read_checkpoint(path).tensors["model/dense/kernel"].item()
+
+
+def test_without_objects_to_find_the_newest_weights_are_the_best(tmp_path: Path) -> None:
+    summary = trainer(tmp_path, objects=0, epochs=3).fit()
+    assert summary.best_map is None
+    assert steps_in(tmp_path / "run" / "best") == steps_in(tmp_path / "run" / "last") == 3 * STEPS
+    assert [entry["map_50"] for entry in RunDirectory(tmp_path / "run").read_metrics()] == [None] * 3
+
+
+def test_of_equally_good_weights_the_first_stay_the_best(tmp_path: Path) -> None:
+    summary = trainer(tmp_path, objects=1).fit()
+    assert summary.best_map == 0
+    assert steps_in(tmp_path / "run" / "best") == STEPS
+    assert steps_in(tmp_path / "run" / "last") == 2 * STEPS
+
+
+def test_a_weight_that_is_not_a_number_is_saved_over_nothing(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    def poison(weight: Any) -> None:
+        if weight.numpy().item() == 2 * STEPS:
+            weight.assign(weight * np.nan)
+
+    idle.at_step = staticmethod(poison)
+    with pytest.raises(DivergedError, match="dense/kernel"):
+        trainer(tmp_path, objects=0).fit()
+    for name in ("best", "last"):
+        assert steps_in(tmp_path / "run" / name) == STEPS
+    assert len(RunDirectory(tmp_path / "run").read_metrics()) == 1
+
+
+def test_a_stop_asked_for_while_validating_takes_no_further_step(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    stop = StopRequest()
+    idle.at_validation = staticmethod(lambda: setattr(stop, "exit_code", 130))
+    trainer(tmp_path).fit(stop)
+    assert steps_in(tmp_path / "run" / "last") == STEPS
+
+
+def test_stopped_after_the_last_step_of_an_epoch_the_rest_of_the_epoch_is_done_on_resuming(
+    tmp_path: Path, idle: type[IdleLearner]
+) -> None:
+    stop = StopRequest()
+    idle.at_step = staticmethod(lambda weight: setattr(stop, "exit_code", 130 if weight.numpy().item() == STEPS else 0))
+    trainer(tmp_path).fit(stop)
+    checkpoint = read_checkpoint(tmp_path / "run" / "last")
+    assert (checkpoint.info["position"]["epoch"], checkpoint.info["position"]["epoch_step"]) == (0, STEPS)
+    again = trainer(tmp_path)
+    again.restore(checkpoint)
+    again.fit()
+    entries = RunDirectory(tmp_path / "run").read_metrics()
+    assert [entry["epoch"] for entry in entries] == [0, 1]
+    assert entries[0]["learning_rate"] > 0
+    assert steps_in(tmp_path / "run" / "last") == 2 * STEPS
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    trainer(tmp_path).fit()
+    before = (tmp_path / "run" / "last").read_bytes()
+    again = trainer(tmp_path)
+    again.restore(read_checkpoint(tmp_path / "run" / "last"))
+    summary = again.fit()
+    assert (summary.epochs, summary.best_map) == (2, 0)
+    assert (tmp_path / "run" / "last").read_bytes() == before
+
+
+def test_an_image_twice_in_the_validation_list_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    photo = draw_photo(tmp_path / "a.png", 0)
+    with pytest.raises(DataError, match="listed twice"):
+        trainer(tmp_path, val=[photo, photo])
+
+
+def test_the_config_of_a_run_names_its_files_so_that_any_folder_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("2007", "val list.txt", "classes.txt"):
+        Path(name).touch()
+    config = RunConfig(data=DataConfig(train="2007", val="val list.txt", classes="classes.txt"))
+    RunDirectory("run").start(config, ("a",))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    back = read_run_config(tmp_path / "here" / "run" / "config.yaml")
+    assert back.data.train == str(tmp_path / "here" / "2007")
+    assert Path(back.data.val).exists()
+    assert Path(back.data.classes).exists()
+    # What comes with the application is found by its short name.
+    assert back.model.weights == config.model.weights
+    assert back.train == config.train
