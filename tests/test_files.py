@@ -1,0 +1,70 @@
+"""Files appear whole or not at all, whatever they are called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from utils.errors import FileError
+from utils.files import replacing, write_atomically
+
+
+def test_what_is_written_is_there_with_its_folders_and_nothing_else(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a" / "b" / "c.txt", "ü\n")
+    write_atomically(tmp_path / "a" / "b" / "d.bin", b"\x00")
+    assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == "ü\n".encode()
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["c.txt", "d.bin"]
+
+
+def test_the_suffix_is_that_of_the_target_and_the_content_replaces_the_old(tmp_path: Path) -> None:
+    target = tmp_path / "picture.png"
+    target.write_text("old")
+    with replacing(target) as temporary:
+        assert temporary.suffix == ".png"
+        assert temporary.parent == tmp_path
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_work_that_fails_leaves_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def fail_half_way() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail_half_way()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert target.read_text() == "old"
+
+
+def test_the_mode_is_that_of_any_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "a", "")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", ["😀" * 62 + ".txt", "細" * 82 + ".txt", "a" * 250 + ".txt"])
+def test_names_as_long_as_the_file_system_allows(tmp_path: Path, name: str) -> None:
+    write_atomically(tmp_path / name, "x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"below\.txt: cannot be written"):
+        write_atomically(tmp_path / "file" / "below.txt", "x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileError, match="folder: cannot be written"):
+        write_atomically(tmp_path / "folder", "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
