@@ -33,12 +33,17 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
             raise ConfigError(f"--config: {value}: no such file; recipes lie in configs/")
     try:
         return parser.parse_args(None if argv is None else list(argv))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config: is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     except (ArgumentError, OSError) as error:
         raise ConfigError(_teach(str(error), parser)) from error
 
 
 def run_config(parser: ArgumentParser, arguments: Namespace) -> RunConfig:
-    """The RunConfig in parsed arguments."""
+    """The RunConfig in parsed arguments. ConfigError for values out of range or a section without fields."""
+    for section in SECTIONS:
+        if not isinstance(arguments[section], Namespace):
+            raise ConfigError(f"{section}: {arguments[section]}: is a section: write fields below it, or leave it out")
     made = parser.instantiate(arguments)
     return RunConfig(**{section: getattr(made, section) for section in SECTIONS})
 
