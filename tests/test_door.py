@@ -1,0 +1,117 @@
+"""What the shell and the user get from a door, and what is told on the way."""
+
+from __future__ import annotations
+
+import io
+import signal
+
+import pytest
+
+from engine.interrupts import stop_on_signals
+from utils.door import run_door
+from utils.errors import ConfigError, DataError, DivergedError, FileError, UserError, did_you_mean
+from utils.problems import FailFast, Problems
+from utils.progress import Quiet, Reporter
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (3, 3)])
+def test_a_door_ends_with_the_code_its_work_returns(returned: int | None, code: int) -> None:
+    assert run_door(lambda: returned) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("a: b"), 2, "a: b\n"),
+        (ConfigError("x:\n  y"), 2, "x: y\n"),
+        (DataError("a.xml: broken"), 3, "a.xml: broken\n"),
+        (FileError("disk full"), 4, "disk full\n"),
+        (DivergedError("loss"), 5, "loss\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.txt"), 4, "a.txt: No such file or directory\n"),
+        (OSError("strange"), 4, "strange\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (BrokenPipeError(), 0, ""),
+    ],
+)
+def test_errors_become_one_line_and_a_code(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        raise error
+
+    assert run_door(work) == code
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_bug_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_door(lambda: 1 // 0)
+
+
+def test_the_nearest_known_word_is_named() -> None:
+    assert did_you_mean("cra", ["car", "bus"]) == "; did you mean 'car'?"
+    assert did_you_mean("zebra", ["car", "bus"]) == ""
+    assert did_you_mean("car", []) == ""
+
+
+def test_problems_are_collected_and_counted_by_kind() -> None:
+    problems = Problems()
+    problems.error("a.xml: broken")
+    heard = problems.listener("clipped")
+    heard("first")
+    heard("second")
+    assert problems.errors == ["a.xml: broken"]
+    assert problems.warnings == {"clipped": 2}
+    assert problems.examples == {"clipped": "first"}
+    with pytest.raises(DataError, match="broken"):
+        FailFast().error("a.xml: broken")
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_tracking_passes_everything_on_lazily(stream: type[io.StringIO]) -> None:
+    taken = []
+
+    def items():
+        for number in range(3):
+            taken.append(number)
+            yield number
+
+    tracked = Reporter(stream()).track(items(), "counting", total=3)
+    assert next(iter(tracked)) == 0
+    assert taken == [0]
+    assert list(tracked) == [1, 2]
+    assert list(Reporter(stream()).track([], "counting")) == []
+
+
+def test_a_terminal_sees_a_bar_and_a_log_sees_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, log = Terminal(), io.StringIO()
+    monkeypatch.setattr("utils.progress.PLAIN_EVERY_S", 0.0)
+    for stream in (terminal, log):
+        list(Reporter(stream).track(range(2), "counting", total=2, unit=" sheep"))
+    assert "counting" in terminal.getvalue()
+    assert log.getvalue() == "counting: 1/2 sheep\ncounting: 2/2 sheep\n"
+
+
+def test_quiet_says_nothing_but_still_passes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = Quiet()
+    quiet.say("x")
+    assert list(quiet.track([1, 2], "counting")) == [1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_asks_and_the_second_insists(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop.made
+        signal.raise_signal(number)
+        assert stop.made
+        assert stop.exit_code == code
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) == before

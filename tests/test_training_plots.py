@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from utils.training_plots import PARTS, TRAIN_COLOUR, plot_curves
+
+
+def history(epochs: int, **more: object) -> list[dict]:
+    parts = {f"{split}_{part}": 1.0 for split in ("train", "val") for part in PARTS}
+    common = {**parts, "learning_rate": 0.01, "images_per_second": 5.0, "frozen_backbone": False, **more}
+    return [{"epoch": epoch, **common} for epoch in range(epochs)]
+
+
+def has_colour(picture: np.ndarray, colour: str) -> bool:
+    blue_green_red = [int(colour[i : i + 2], 16) for i in (5, 3, 1)]
+    return bool((picture == blue_green_red).all(axis=2).any())
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        history(1),
+        history(60, map_50=0.5, coco_ap=0.2),
+        history(2, map_50=None, coco_ap=None),
+        history(2, map_50=0.0, coco_ap=None),
+        history(2, val_loss=float("nan")),
+        history(2, frozen_backbone=True) + history(2),
+    ],
+    ids=["one epoch", "measured", "nothing to measure", "no COCO", "not a number", "two phases"],
+)
+def test_curves_are_drawn(tmp_path: Path, entries: list[dict]) -> None:
+    plot_curves(entries, tmp_path / "plots" / "curves.png")
+    picture = cv2.imread(str(tmp_path / "plots" / "curves.png"))
+    assert picture is not None
+    assert has_colour(picture, TRAIN_COLOUR)
