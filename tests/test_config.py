@@ -116,3 +116,14 @@ def test_anchors_are_scaled_from_the_size_they_were_made_for(tmp_path: Path) -> 
     assert spec.anchors_wh_px[0] == (20.0, 26.0)
     assert spec.masks == ((0, 1, 2), (3, 4, 5), (6, 7, 8))
     assert spec.class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"train:\nmodel:\n  input_size: 64\n", "train: None: is a section"), (b"\xff\xfe\x00", "not UTF-8")],
+)
+def test_a_recipe_with_an_empty_section_or_of_bytes_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        config_from("--config", str(recipe))
