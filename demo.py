@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=700, help="pictures to draw (default: 700)")
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "demo.yaml", help="training recipe")
     arguments = parser.parse_args(argv)
-    out: Path = arguments.out
+    # The doors run in the application's folder, wherever this was called.
+    out: Path = arguments.out.absolute()
     started = time.monotonic()
     _make_empty(out)
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _door("voc_annotation.py", "--voc", voc, "--out", str(lists))
     data = ["--data.train", str(lists / "2007_train.txt"), "--data.val", str(lists / "2007_val.txt")]
     data += ["--data.classes", str(lists / "classes.txt")]
-    _door("train.py", "--config", str(arguments.config), *data, "--run-dir", run)
+    _door("train.py", "--config", str(arguments.config.absolute()), *data, "--run-dir", run)
     weights, measured = ["--weights", f"{run}/best"], out / "map_out"
     _door("get_map.py", *weights, "--voc", voc, "--year", "2007", "--set", "test", "--out", str(measured))
     photos = _test_photos(out / "VOCdevkit" / "VOC2007")
