@@ -12,29 +12,34 @@ from utils.errors import FileError
 
 
 @contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Makes an OSError of the block a FileError that names ``target``."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError(f"{target}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` (same suffix) that takes its place when the block ends without error.
 
     Missing parent directories are created. FileError when the place cannot be written.
     """
     target = Path(path)
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:40]}.", suffix=target.suffix)
-    except OSError as error:
-        raise FileError(f"{target}: cannot be written: {error.strerror}") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise FileError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.errors import FileError
+from utils.files import writing
 
 
 @contextmanager
@@ -19,21 +19,17 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     Missing parent directories are created. FileError when the place cannot be written.
     """
     target = Path(path)
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    except OSError as error:
-        raise FileError(f"{target}: cannot be written: {error.strerror}") from error
-    try:
         fresh, old = staging / "fresh", staging / "old"
-        fresh.mkdir()
-        yield fresh
-        if target.exists() or target.is_symlink():
-            os.replace(target, old)
-        os.replace(fresh, target)
-    except OSError as error:
-        raise FileError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            fresh.mkdir()
+            yield fresh
+            if target.exists() or target.is_symlink():
+                os.replace(target, old)
+            os.replace(fresh, target)
+        finally:
+            if old.exists() and not target.exists():
+                os.replace(old, target)
+            shutil.rmtree(staging, ignore_errors=True)
