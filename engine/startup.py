@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from engine.checkpoint import Checkpoint, is_checkpoint, read_checkpoint, restore_model
@@ -13,6 +14,7 @@ from engine.plan import detector_spec, phases
 from engine.run_directory import RunDirectory
 from engine.training import Trainer
 from nets.detector import build_detector
+from nets.layers import RANDOM_STATE
 from utils.config import DetectorSpec, RunConfig
 from utils.errors import ConfigError, DataError, FileError, UserError
 from utils.image_headers import probe
@@ -69,9 +71,8 @@ def _trainer(
     strategy = strategy or default_strategy()
     _check_shards(config, strategy.num_replicas_in_sync)
     train, val = read_lists(config, len(spec.class_names), reporter)
-    keras.utils.set_random_seed(config.train.seed)
     with strategy.scope():
-        model = initial_detector(spec, weights)
+        model = initial_detector(spec, weights, config.train.seed)
     return Trainer(config, spec, model, strategy, train, val, run, reporter)
 
 
@@ -123,12 +124,12 @@ def _refuse_inputs_as_output(config: RunConfig, run: RunDirectory) -> None:
             raise ConfigError(f"--run-dir: {run.path}: holds {field} ({path}): inputs are never changed, give another")
 
 
-def initial_detector(spec: DetectorSpec, weights: str) -> keras.Model:
-    """A detector with its starting weights: random, ImageNet's, a backbone's .h5 file, or another detector's."""
+def initial_detector(spec: DetectorSpec, weights: str, seed: int = 0) -> keras.Model:
+    """A detector with its first weights: drawn from ``seed``, ImageNet's, a backbone's .h5 file, another detector's."""
     if weights == "none":
-        return build_detector(spec)
+        return build_detector(spec, seed=seed)
     if not is_checkpoint(weights):
-        return build_detector(spec, backbone_weights=weights)
+        return build_detector(spec, weights, seed)
     checkpoint = read_checkpoint(weights)
     for name in ("backbone", "separable_head", "decode", "masks"):
         theirs, ours = getattr(checkpoint.spec, name), getattr(spec, name)
@@ -139,8 +140,11 @@ def initial_detector(spec: DetectorSpec, weights: str) -> keras.Model:
             f"{weights}: classes: {len(checkpoint.spec.class_names)}: this run has {len(spec.class_names)}; "
             "start from weights with as many"
         )
-    model = build_detector(spec)
-    restore_model(model, checkpoint.group("model"), weights)
+    model = build_detector(spec, seed=seed)
+    # Random state is the run's own, and which layers have any depends on model.stochastic_depth.
+    tensors = {name: value for name, value in checkpoint.group("model").items() if RANDOM_STATE not in name}
+    own = {v.path: np.asarray(v) for v in model.variables if RANDOM_STATE in v.path}
+    restore_model(model, {**tensors, **own}, weights)
     return model
 
 

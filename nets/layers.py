@@ -13,6 +13,8 @@ import tensorflow as tf
 PACKAGE = "efficientnet_yolo3"
 LEAKY_SLOPE = 0.1
 STOCHASTIC_DEPTH = 0.2
+RANDOM_STATE = "_seeds"
+"""Ends the names of random generators, and of nothing else among a model's variables."""
 
 
 def seed_for(seed: int, name: str) -> int:
@@ -128,7 +130,7 @@ class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
         self.seed = seed
         self.whole_samples = whole_samples
         # Keras would number unnamed generators through the process; a checkpoint needs the same name every time.
-        self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}_seeds")
+        self.seed_generator = keras.random.SeedGenerator(seed, name=f"{self.name}{RANDOM_STATE}")
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:

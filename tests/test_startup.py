@@ -1,0 +1,56 @@
+"""What a run starts from, with a detector that is not built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from engine import startup
+from engine.checkpoint import Checkpoint, model_tensors, save_checkpoint
+from engine.startup import default_strategy, initial_detector
+from nets.layers import SeededDropout
+from tests.specs import detector_spec
+
+
+@pytest.mark.parametrize("weights", ["none", "imagenet"])
+def test_the_seed_of_the_run_decides_the_first_weights(monkeypatch: pytest.MonkeyPatch, weights: str) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def build_detector(spec: Any, backbone_weights: Any = None, seed: int = 0) -> None:
+        calls.append({"spec": spec, "weights": backbone_weights, "seed": seed})
+
+    monkeypatch.setattr(startup, "build_detector", build_detector)
+    initial_detector(detector_spec(), weights, seed=5)
+    assert calls == [{"spec": detector_spec(), "weights": None if weights == "none" else weights, "seed": 5}]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(True, True), (True, False), (False, True)])
+def test_weights_of_a_detector_with_another_stochastic_depth_are_a_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, theirs: bool, ours: bool
+) -> None:
+    def small(dropout: bool) -> keras.Model:
+        x = inputs = keras.Input([2])
+        if dropout:
+            x = SeededDropout(0.5, seed=int(ours), name="block_drop")(x)
+        return keras.Model(inputs, keras.layers.Dense(2, name="head", kernel_initializer="random_normal")(x))
+
+    before = small(theirs)
+    save_checkpoint(tmp_path / "best", Checkpoint(detector_spec(), model_tensors(before)))
+    monkeypatch.setattr(startup, "build_detector", lambda spec, seed: small(ours))
+    after = initial_detector(detector_spec(), str(tmp_path / "best"))
+    for wanted, got in zip(before.weights, after.weights, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    fresh = {v.path: np.asarray(v) for v in small(ours).variables if "seed" in v.path}
+    assert len(fresh) == ours
+    for variable in after.variables:
+        if variable.path in fresh:
+            np.testing.assert_array_equal(variable, fresh[variable.path])
+
+
+def test_one_device_needs_no_mirrors() -> None:
+    assert default_strategy() is tf.distribute.get_strategy()
