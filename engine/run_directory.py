@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 import yaml
 
+from utils.classes import write_classes
 from utils.config import RunConfig
 from utils.errors import ConfigError, FileError
 from utils.files import write_atomically
@@ -33,11 +34,15 @@ class RunDirectory:
 
     def start(self, config: RunConfig, class_names: tuple[str, ...]) -> None:
         """Makes a new run. ConfigError when one is already here."""
-        if self.last.exists() or self.metrics_file.exists():
-            raise ConfigError(f"--run-dir: {self.path}: holds a run already; go on with --resume {self.path}")
+        self.refuse_used()
         text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
         write_atomically(self.config_file, text)
-        write_atomically(self.path / "classes.txt", "".join(f"{name}\n" for name in class_names))
+        write_classes(self.path / "classes.txt", class_names)
+
+    def refuse_used(self) -> None:
+        """ConfigError when a run is here."""
+        if self.last.exists() or self.metrics_file.exists():
+            raise ConfigError(f"--run-dir: {self.path}: holds a run already; go on with --resume {self.path}")
 
     def periodic(self, epoch: int) -> Path:
         """The kept checkpoint of the state after ``epoch`` epochs."""

@@ -30,6 +30,7 @@ def start_run(
     """A new run in ``run_dir``, ready to fit. Everything that can be wrong is found here, before the first step."""
     spec = detector_spec(config, reporter.say)
     run = RunDirectory(run_dir)
+    run.refuse_used()
     _refuse_inputs_as_output(config, run)
     trainer = _trainer(config, spec, run, reporter, strategy, config.model.weights)
     run.start(config, spec.class_names)

@@ -15,6 +15,9 @@ from engine.checkpoint import Checkpoint, model_tensors, save_checkpoint
 from engine.startup import default_strategy, initial_detector
 from nets.layers import SeededDropout
 from tests.specs import detector_spec
+from utils.config import DataConfig, RunConfig
+from utils.errors import ConfigError
+from utils.progress import Quiet
 
 
 @pytest.mark.parametrize("weights", ["none", "imagenet"])
@@ -50,6 +53,17 @@ def test_weights_of_a_detector_with_another_stochastic_depth_are_a_start(
     for variable in after.variables:
         if variable.path in fresh:
             np.testing.assert_array_equal(variable, fresh[variable.path])
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_any_image_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(startup, "read_lists", lambda *_: pytest.fail("read the lists"))
+    (tmp_path / "classes.txt").write_text("a\n")
+    (tmp_path / "metrics.jsonl").touch()
+    config = RunConfig(data=DataConfig(classes=str(tmp_path / "classes.txt")))
+    with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
+        startup.start_run(config, tmp_path, Quiet())
 
 
 def test_one_device_needs_no_mirrors() -> None:

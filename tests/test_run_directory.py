@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from engine.dataset import DetectionDataset
+from engine.run_directory import RunDirectory
+from engine.run_pictures import draw_batch, draw_predictions
+from tests.drawn_data import draw_photo
+from tests.specs import detector_spec
+from utils.config import LossConfig, RunConfig
+from utils.errors import ConfigError, FileError
+from utils.images import read_image
+from utils.types import Detections, GroundTruth
+
+
+def events(run: RunDirectory) -> bytes:
+    return b"".join(path.read_bytes() for path in (run.path / "tensorboard").iterdir())
+
+
+def test_a_new_run_holds_its_config_and_classes_and_is_not_started_twice(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "logs" / "first")
+    run.start(RunConfig(), ("a", "細胞"))
+    assert yaml.safe_load(run.config_file.read_text("utf-8"))["train"]["epochs"] == RunConfig().train.epochs
+    assert (run.path / "classes.txt").read_text("utf-8") == "a\n細胞\n"
+    assert run.read_metrics() == []
+    run.write_metrics([{"epoch": 0}])
+    with pytest.raises(ConfigError, match="holds a run already"):
+        run.start(RunConfig(), ("a",))
+
+
+def test_metrics_come_back_and_a_later_write_replaces_them(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_metrics([{"epoch": 0, "map_50": None}, {"epoch": 1, "map_50": 0.5}])
+    assert run.read_metrics() == [{"epoch": 0, "map_50": None}, {"epoch": 1, "map_50": 0.5}]
+    run.write_metrics([{"epoch": 0}])
+    assert run.read_metrics() == [{"epoch": 0}]
+    run.metrics_file.write_text('{"epoch": 0}\n{"epo')
+    with pytest.raises(FileError, match=r"metrics\.jsonl"):
+        run.read_metrics()
+
+
+def test_periodic_checkpoints_sort_by_epoch(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    names = [run.periodic(epoch).name for epoch in (5, 50, 300)]
+    assert names == sorted(names) == ["epoch-0005", "epoch-0050", "epoch-0300"]
+
+
+def test_scalars_and_pictures_become_events(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.log_picture("sheet", np.zeros((4, 4, 3), np.uint8), 0)
+    run.log_scalars({"epoch": 0, "val_loss": 1.5, "map_50": None})
+    written = events(run)
+    assert b"val_loss" in written
+    assert b"sheet" in written
+    assert b"map_50" not in written
+
+
+@pytest.mark.parametrize("objects", [0, 2])
+def test_the_first_batch_and_the_validation_are_drawn(tmp_path: Path, objects: int) -> None:
+    spec = detector_spec(input_size=64, class_names=("red", "blue"))
+    run = RunDirectory(tmp_path / "run")
+    records = [draw_photo(tmp_path / f"{i}.png", i, objects) for i in range(3)]
+    (batch,) = DetectionDataset(records, spec, LossConfig()).validation_batches(3)
+    draw_batch(run, batch, spec)
+    difficult = np.zeros(objects, np.bool_)
+    truths = [
+        (Path(r.image_path), GroundTruth(str(i), (72, 96), r.boxes_xyxy, r.class_ids, difficult))
+        for i, r in enumerate(records)
+    ]
+    found = {
+        truth.image_id: Detections(
+            truth.boxes_xyxy.astype(np.float32), np.full(objects, 0.9, np.float32), truth.class_ids, ("x",) * objects
+        )
+        for _, truth in truths
+    }
+    draw_predictions(run, truths, found, epoch=0)
+    for name in ("first_batch.jpg", "validation.jpg"):
+        assert read_image(run.plots / name).std() > 0
