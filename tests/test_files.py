@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from utils.errors import FileError
 from utils.files import replacing, write_atomically
 
@@ -46,11 +49,9 @@ def test_work_that_fails_leaves_what_was_there(tmp_path: Path, error: type[BaseE
 
 
 def test_the_mode_is_that_of_any_new_file(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        write_atomically(tmp_path / "a", "")
-    finally:
-        os.umask(before)
+    code = "import os; os.umask(0o027); from utils.files import write_atomically as w; w('a', '')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
 
 

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from engine.optimizer import build_optimizer
+from utils.config import TrainConfig
+
+
+def variables() -> list[keras.Variable]:
+    return [keras.Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "bias", "gamma", "beta")]
+
+
+def moved(variable: keras.Variable) -> bool:
+    return not np.array_equal(np.asarray(variable), np.ones(2))
+
+
+def test_decay_shrinks_kernels_and_nothing_else() -> None:
+    kernel, *others = own = variables()
+    optimizer = build_optimizer(TrainConfig(optimizer="adamw", weight_decay=0.1, learning_rate=0.5), own)
+    optimizer.apply([tf.zeros(2)] * 4, own)
+    # w - lr * decay * w = 1 - 0.5 * 0.1
+    np.testing.assert_allclose(np.asarray(kernel), 0.95, rtol=1e-6)
+    assert not any(map(moved, others))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_without_decay_a_zero_gradient_moves_nothing(name: str) -> None:
+    own = variables()
+    build_optimizer(TrainConfig(optimizer=name), own).apply([tf.zeros(2)] * 4, own)
+    assert not any(map(moved, own))
+
+
+def test_sgd_takes_nesterov_steps() -> None:
+    own = variables()[:1]
+    optimizer = build_optimizer(TrainConfig(optimizer="sgd", learning_rate=0.1, momentum=0.9), own)
+    optimizer.apply([tf.ones(2)], own)
+    # v = -lr g; w += m v - lr g, so the first step is lr * (1 + m).
+    np.testing.assert_allclose(np.asarray(own[0]), 1 - 0.1 * 1.9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_its_variables_have_the_same_names_every_time(name: str) -> None:
+    first, second = (build_optimizer(TrainConfig(optimizer=name), variables()) for _ in range(2))
+    assert [v.path for v in first.variables] == [v.path for v in second.variables]
+    assert len({v.path for v in first.variables}) == len(first.variables)
