@@ -74,7 +74,7 @@ class DetectionDataset:
         """Whole batches in an epoch. ConfigError when there is not even one."""
         if len(self) < batch_size:
             raise ConfigError(
-                f"train.batch_size: {batch_size}: the list has only {len(self)} images; "
+                f"batch size: {batch_size}: the list has only {len(self)} images; "
                 f"the largest batch that works is {len(self)}"
             )
         return len(self) // batch_size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,14 +29,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:40]}.", suffix=target.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = target.parent / f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix}"
+        # Unlike those of tempfile, the file has the mode of any new file.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
