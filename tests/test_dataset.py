@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from engine.dataset import DetectionDataset
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
 from utils.config import AugmentConfig, LossConfig
 from utils.errors import ConfigError, DataError
+from utils.images import read_for_detector
+from utils.letterbox import place, resize_into
+from utils.types import Record
 
 SPEC = detector_spec(input_size=64, class_names=("red", "blue"))
 
@@ -99,3 +103,25 @@ def test_neighbour_cells_are_used_only_where_a_prediction_can_leave_its_cell(rec
 
     assert (slots("bounded", near) >= 0).sum() > (slots("bounded", far) >= 0).sum()
     np.testing.assert_array_equal(slots("exp", near), slots("exp", far))
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_training_and_validation_see_a_photo_as_prediction_does(tmp_path: Path, ignore: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter for viewing
+    stored = np.zeros((40, 60, 3), np.uint8)
+    stored[:, :30] = 200
+    Image.fromarray(stored).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    record = Record(str(tmp_path / "a.jpg"), np.array([[0.0, 0.0, 20.0, 20.0]]), np.array([0]))
+    spec = replace(SPEC, ignore_exif=ignore)
+    still = AugmentConfig(
+        scale_min=1, scale_max=1, aspect_jitter=0, flip=0, flip_vertical=0, hue=0, saturation=0, value=0
+    )
+    seen = read_for_detector(tmp_path / "a.jpg", spec)
+    assert seen.shape == ((40, 60, 3) if ignore else (60, 40, 3))
+    wanted = resize_into(seen, place((seen.shape[0], seen.shape[1]), 64, "letterbox"), 64)
+    plain, varied = (DetectionDataset([record], spec, LossConfig(), a).sample(0, 0).image for a in (None, still))
+    np.testing.assert_array_equal(plain, wanted)
+    # The bright half lies on the same side, wherever the photo was put in the padding.
+    axis = 1 if ignore else 0
+    assert [int(half.max()) > 150 for half in np.array_split(varied, 2, axis)] == [True, False]

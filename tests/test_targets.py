@@ -97,3 +97,39 @@ def test_masks_decide_the_level_as_the_anchor_file_is_written() -> None:
     spec = detector_spec(masks=((6, 7, 8), (3, 4, 5), (0, 1, 2)))
     targets = assign(np.array([box(100, 200, 116, 90)]), spec)
     assert targets.slots.tolist() == [(25 * 52 + 12) * 3]
+
+
+@pytest.mark.parametrize(
+    ("centre", "more"),
+    [
+        ((100, 200), [(2, 6), (3, 5)]),  # 3.125, 6.25 cells of 32 px: nearer to the left and the upper neighbour
+        ((127, 223), [(4, 6), (3, 7)]),  # 3.97, 6.97: nearer to the right and the lower one
+        ((3, 3), []),  # at the image's corner there is no neighbour on the near side
+        ((413, 413), []),
+    ],
+)
+def test_the_two_nearest_neighbour_cells_learn_the_box_too(
+    centre: tuple[int, int], more: list[tuple[int, int]]
+) -> None:
+    # 373 x 326 overlaps no other anchor by more than 0.4.
+    boxes = np.array([box(*centre, 373, 326)])
+    own = assign(boxes, detector_spec(), "shape_iou", 0.4).slots.tolist()
+    targets = assign(boxes, detector_spec(), "shape_iou", 0.4, neighbour_cells=True)
+    expected = [P5_START + (y * 13 + x) * 3 + 2 for x, y in more]
+    assert sorted(targets.slots.tolist()) == sorted(own + expected)
+    assert set(targets.box_indices.tolist()) == {0}
+
+
+def test_the_bounded_decode_can_reach_every_box_from_every_slot_it_is_given() -> None:
+    spec = detector_spec()
+    rng = np.random.default_rng(0)
+    centres, sizes = rng.uniform(0, 416, (60, 2)), rng.uniform(10, 300, (60, 2))
+    targets = assign(np.concatenate([centres - sizes / 2, centres + sizes / 2], 1), spec, "shape_iou", 0.4, True)
+    starts = {8: 0, 16: P4_START, 32: P5_START}
+    assert len(targets.slots) > 120
+    for slot, index in zip(targets.slots.tolist(), targets.box_indices.tolist(), strict=True):
+        stride = max(stride for stride, start in starts.items() if slot >= start)
+        y, x = divmod((slot - starts[stride]) // 3, 416 // stride)
+        offset = centres[index] / stride - (x, y)
+        assert (offset >= -0.5 - 1e-9).all()
+        assert (offset <= 1.5 + 1e-9).all()
