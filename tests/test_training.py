@@ -41,7 +41,7 @@ def finished(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 class StopAfter(StopRequest):
-    """Asks to stop once looked at ``looks`` times; the loop looks before a phase, after every step, and around what ends an epoch."""
+    """Asks to stop once looked at ``looks`` times; it looks before a phase, after steps and epochs."""
 
     def __init__(self, looks: int) -> None:
         super().__init__()
