@@ -68,8 +68,9 @@ def test_splits_are_disjoint_and_complete(drawn: Path) -> None:
     assert set(sets) == {"train", "val", "trainval", "test"}
     assert sorted(sets["train"] + sets["val"] + sets["test"]) == [f"{i:06d}" for i in range(1, IMAGES + 1)]
     assert sorted(sets["train"] + sets["val"]) == sets["trainval"]
-    assert len(sets["test"]) == 8
-    assert len(sets["val"]) == 6
+    # 18 % and 7 % of 40
+    assert len(sets["test"]) == 7
+    assert len(sets["val"]) == 3
     assert {p.stem for p in (drawn / "JPEGImages").iterdir()} == {p.stem for p in (drawn / "Annotations").iterdir()}
 
 
