@@ -169,16 +169,18 @@ def test_everything_that_is_drawn_lies_inside_its_canvas(draw, side_px: int) -> 
         assert canvas.rgb[canvas.alpha > 127].std() > 3
 
 
-def test_colour_tells_nothing_about_the_class() -> None:
-    """Mean colours of any two classes overlap: the gap between class means is small beside the spread within one."""
+def test_colour_alone_does_not_decide_the_class() -> None:
+    """The class with the nearest mean colour is often right, as with real things, but wrong at least one time in ten."""
     rng, light = np.random.default_rng(0), np.array([0.0, -0.7, 0.7])
-    means = {}
-    for name, draw in OBJECTS.items():
-        canvases = [draw(rng, 64, light) for _ in range(60)]
-        means[name] = np.array([canvas.rgb[canvas.alpha > 127].mean(axis=0) for canvas in canvases])
-    for one in means.values():
-        for other in means.values():
-            assert (np.abs(one.mean(axis=0) - other.mean(axis=0)) < 1.2 * one.std(axis=0)).all()
+    colours = []
+    for draw in OBJECTS.values():
+        canvases = [draw(rng, 64, light) for _ in range(80)]
+        colours.append([canvas.rgb[canvas.alpha > 127].mean(axis=0) for canvas in canvases])
+    points = np.array(colours)
+    known, asked = points[:, :40].mean(axis=1), points[:, 40:]
+    nearest = np.linalg.norm(asked[:, :, None] - known, axis=-1).argmin(axis=-1)
+    right = (nearest == np.arange(len(OBJECTS))[:, None]).mean()
+    assert 0.4 < right < 0.9
 
 
 def test_photos_are_textured_and_noisy() -> None:
