@@ -170,7 +170,7 @@ def test_everything_that_is_drawn_lies_inside_its_canvas(draw, side_px: int) -> 
 
 
 def test_colour_alone_does_not_decide_the_class() -> None:
-    """The class with the nearest mean colour is often right, as with real things, but wrong at least one time in ten."""
+    """The class of the nearest mean colour is often right, as with real things, but not nine times in ten."""
     rng, light = np.random.default_rng(0), np.array([0.0, -0.7, 0.7])
     colours = []
     for draw in OBJECTS.values():
