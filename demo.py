@@ -20,8 +20,9 @@ from utils.images import read_image
 ROOT = Path(__file__).resolve().parent
 MARK = ".made-by-demo"
 SHOWN, COLUMNS, CELL_PX = 20, 5, 320
-DRAWING = ("--width", "160", "--height", "160", "--difficulty", "0")
-DESCRIPTION = """The whole road on data it draws itself: annotate, train in two phases, measure, predict.
+INPUT_SIZE = "160"
+DRAWING = ("--width", INPUT_SIZE, "--height", INPUT_SIZE, "--difficulty", "0")
+DESCRIPTION = """The whole road on data it draws itself: annotate, fit anchors, train in two phases, measure, predict.
 
   python demo.py
   python demo.py --out /tmp/demo --images 1400
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the doors one after the other, as a user would, and says what came out."""
     parser = Parser(DESCRIPTION)
     parser.add_argument("--out", type=Path, default=ROOT / "demo", help="folder for everything (default: demo)")
-    parser.add_argument("--images", type=count, default=700, help="pictures to draw (default: 700)")
+    parser.add_argument("--images", type=count, default=900, help="pictures to draw (default: 900)")
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "demo.yaml", help="training recipe")
     arguments = parser.parse_args(argv)
     # The doors run in the application's folder, wherever this was called.
@@ -53,8 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     voc, lists, run = str(out / "VOCdevkit"), out / "lists", str(out / "run")
     _door("make_dataset.py", "--out", voc, "--images", str(arguments.images), *DRAWING)
     _door("voc_annotation.py", "--voc", voc, "--out", str(lists))
-    data = ["--data.train", str(lists / "2007_train.txt"), "--data.val", str(lists / "2007_val.txt")]
-    data += ["--data.classes", str(lists / "classes.txt")]
+    train, anchors = str(lists / "2007_train.txt"), str(lists / "anchors.txt")
+    _door("kmeans_for_anchors.py", "--list", train, "--input-size", INPUT_SIZE, "--out", anchors)
+    data = ["--data.train", train, "--data.val", str(lists / "2007_val.txt")]
+    data += ["--data.classes", str(lists / "classes.txt"), "--model.anchors", anchors]
     _door("train.py", "--config", str(arguments.config.absolute()), *data, "--run-dir", run)
     weights, measured = ["--weights", f"{run}/best"], out / "map_out"
     _door("get_map.py", *weights, "--voc", voc, "--year", "2007", "--set", "test", "--out", str(measured))

@@ -114,7 +114,7 @@ def _choose_things(rng: np.random.Generator, size_hw: tuple[int, int], difficult
 def _long_side(rng: np.random.Generator, short_side_px: int, count: int, difficulty: float) -> float:
     """Log-uniform between the limits but thin at both ends; crowded pictures hold smaller things."""
     longest = MAX_SHARE_OF_SHORT_SIDE * short_side_px * min(1.0, 2.2 / np.sqrt(max(count, 1)))
-    share = rng.beta(3.2 - 1.8 * difficulty, 1.4)
+    share = rng.beta(max(1.4, 4.0 - 3.8 * difficulty), max(1.4, 2.4 - 2.5 * difficulty))
     return float(MIN_LONG_SIDE_PX * (longest / MIN_LONG_SIDE_PX) ** share)
 
 
