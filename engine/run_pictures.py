@@ -45,7 +45,7 @@ def draw_predictions(
         path, truth = truths[index]
         found = detections[truth.image_id].above(SHOWN_SCORE)
         pictures.append(found.draw(read_image(path, ignore_exif=ignore_exif)))
-        titles.append(f"{path.name}: {len(found)} found, {len(truth.boxes_xyxy)} labelled")
+        titles.append(f"{path.stem}: {len(found)} found, {len(truth.boxes_xyxy)} labelled")
     _publish(run, "validation", contact_sheet(pictures, titles, COLUMNS, CELL_PX), epoch)
 
 
