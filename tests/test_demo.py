@@ -28,6 +28,7 @@ def test_the_folder_is_the_callers_whatever_folder_the_doors_run_in(
     assert [words[0] for words in opened] == [
         "make_dataset.py",
         "voc_annotation.py",
+        "kmeans_for_anchors.py",
         "train.py",
         "get_map.py",
         "predict.py",

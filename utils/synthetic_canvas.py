@@ -98,7 +98,7 @@ def typical_colour(
     rng: np.random.Generator,
     hue: tuple[float, float],
     saturation: tuple[float, float],
-    value: tuple[float, float] = (0.35, 1.0),
+    value: tuple[float, float] = (0.55, 1.0),
 ) -> Colour:
     """Mostly a colour of these ranges, sometimes any: things have usual colours, but colour alone never decides."""
     usual = rng.random() < USUAL_SHARE
