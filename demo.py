@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the doors one after the other, as a user would, and says what came out."""
     parser = Parser(DESCRIPTION)
     parser.add_argument("--out", type=Path, default=ROOT / "demo", help="folder for everything (default: demo)")
-    parser.add_argument("--images", type=count, default=840, help="pictures to draw (default: 840)")
+    parser.add_argument("--images", type=count, default=860, help="pictures to draw (default: 860)")
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "demo.yaml", help="training recipe")
     arguments = parser.parse_args(argv)
     # The doors run in the application's folder, wherever this was called.

@@ -173,14 +173,13 @@ class Trainer:
         weights = self._weights()
         entry.update(self._validate(learner))
         every = self.config.train.eval_every
-        improved = False
-        if position.epoch == self.epochs or (every > 0 and position.epoch % every == 0):
-            improved = self._measure(entry)
+        measured = position.epoch == self.epochs or (every > 0 and position.epoch % every == 0)
+        better = measured and self._measure(entry)
         position.history.append(entry)
         self.run.write_metrics(position.history)
         self.run.log_scalars(entry)
         plot_curves(position.history, self.run.plots / "curves.png")
-        self._save(learner, weights, improved)
+        self._save(learner, weights, better)
         self.reporter.say(_epoch_line(entry, self.epochs))
 
     def _validate(self, learner: Learner) -> dict[str, float]:
@@ -193,7 +192,7 @@ class Trainer:
         return _named(sums / images, "val")
 
     def _measure(self, entry: EpochMetrics) -> bool:
-        """Measures mAP on the validation list, by the evaluator that get_map uses. Whether it is the best so far."""
+        """Measures mAP on the validation list, by the evaluator that get_map uses. Whether these weights are the best so far."""
         batch_size = self.phases[-1].batch_size
         metrics, detections = evaluate_records(
             self.predictor, self.truths, batch_size=batch_size, reporter=self.reporter
@@ -201,18 +200,18 @@ class Trainer:
         draw_predictions(self.run, self.truths, detections, self.position.epoch, self.spec.ignore_exif)
         entry["map_50"] = metrics.voc_map_50
         entry["coco_ap"] = metrics.coco_ap
-        # A validation list without objects measures nothing: the newest weights stay the best then.
-        if metrics.voc_map_50 is None or metrics.voc_map_50 <= self.position.best_map:
-            return False
-        self.position.best_map = metrics.voc_map_50
-        return True
+        if metrics.voc_map_50 is None:
+            # A validation list without objects measures nothing: the newest weights are the best then.
+            return True
+        better = metrics.voc_map_50 > self.position.best_map
+        self.position.best_map = max(metrics.voc_map_50, self.position.best_map)
+        return better
 
-    def _save(self, learner: Learner, weights: dict[str, np.ndarray], improved: bool) -> None:
+    def _save(self, learner: Learner, weights: dict[str, np.ndarray], better: bool) -> None:
         position, run = self.position, self.run
         metrics = {key: value for key, value in position.history[-1].items() if isinstance(value, float | int)}
         info = {"epoch": position.epoch, "step": position.step, "metrics": metrics}
-        # A run too short to be measured still leaves a best one: the newest.
-        if improved or position.best_map < 0:
+        if better:
             save_checkpoint(run.best, Checkpoint(self.spec, weights, info))
         every = self.config.train.save_every
         if every > 0 and position.epoch % every == 0:

@@ -92,7 +92,7 @@ def _mug(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
 
 
 def _key(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
-    metal = typical_colour(rng, (0.1, 0.16), (0.2, 0.8), (0.55, 1.0))
+    metal = typical_colour(rng, (0.1, 0.16), (0.55, 0.95), (0.7, 1.0))
     dark = mix(metal, BLACK, 0.6)
     canvas = Canvas(side_px, metal)
     bow, radius, thick = (0.0, -0.5), rng.uniform(0.4, 0.46), rng.uniform(0.11, 0.16)

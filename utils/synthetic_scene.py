@@ -105,7 +105,7 @@ def _choose_things(rng: np.random.Generator, size_hw: tuple[int, int], difficult
     for long_side, name in plan:
         draw = OBJECTS[name] if name else DISTRACTORS[rng.integers(len(DISTRACTORS))]
         patch = _render(rng, draw, long_side, light, difficulty)
-        place = _find_place(rng, patch, things, size_hw, 0.12 + 0.5 * difficulty, name is None)
+        place = _find_place(rng, patch, things, size_hw, 0.07 + 0.6 * difficulty, name is None)
         if place is not None:
             things.append(_Thing(name, patch, *place))
     return things
