@@ -192,7 +192,7 @@ class Trainer:
         return _named(sums / images, "val")
 
     def _measure(self, entry: EpochMetrics) -> bool:
-        """Measures mAP on the validation list, by the evaluator that get_map uses. Whether these weights are the best so far."""
+        """Measures mAP on the validation list, by the evaluator that get_map uses. Whether it is the best so far."""
         batch_size = self.phases[-1].batch_size
         metrics, detections = evaluate_records(
             self.predictor, self.truths, batch_size=batch_size, reporter=self.reporter
