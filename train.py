@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if stop.made:
         print(f"stopped; go on with: python train.py --resume {run_dir}", file=sys.stderr)
         return stop.exit_code
-    best = summary.best_map
-    measured = "mAP not measured" if best is None else f"best mAP@0.5 {best:.4f} on the validation list"
+    best = summary.best_score
+    measured = "mAP not measured" if best is None else f"best {summary.score_title} {best:.4f} on the validation list"
     print(f"{summary.epochs} epochs in {summary.minutes:.1f} minutes, {measured}")
     print(f"detector: {summary.run_dir / 'best'}   curves: {summary.run_dir / 'plots' / 'curves.png'}")
     return 0

@@ -5,63 +5,55 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from engine.dataset import Batch
 from engine.optimizer import build_optimizer
-from nets.detector import freeze_backbone, head_kernels
-from nets.loss import yolo_loss
-from utils.config import DetectorSpec, RunConfig
+from engine.task import Task
+from utils.config import TrainConfig
 
-PARTS = ("box", "objectness", "class", "l2")
-SIGNATURE = (
-    tf.TensorSpec([None, None, None, 3], tf.uint8),
-    {
-        "slots": tf.TensorSpec([None, None], tf.int32),
-        "slot_boxes": tf.TensorSpec([None, None, 4], tf.float32),
-        "slot_classes": tf.TensorSpec([None, None], tf.int32),
-        "boxes": tf.TensorSpec([None, None, 4], tf.float32),
-    },
-)
+IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
+L2 = "l2"
+
+
+def loss_parts(task: Task) -> tuple[str, ...]:
+    """Names of the parts that the learner's loss is the sum of."""
+    return (*task.parts, L2)
 
 
 class Learner:
-    """The detector in one phase: frozen or not, with its optimizer. Made anew for each phase.
+    """The model of a task in one phase: frozen or not, with its optimizer. Made anew for each phase.
 
     Every step runs on all replicas of ``strategy``; the batch is cut into equal shards.
     """
 
     def __init__(
-        self,
-        model: keras.Model,
-        spec: DetectorSpec,
-        config: RunConfig,
-        strategy: tf.distribute.Strategy,
-        frozen_backbone: bool,
+        self, task: Task, config: TrainConfig, strategy: tf.distribute.Strategy, frozen_backbone: bool
     ) -> None:
-        self.model = model
-        self.spec = spec
+        self.task = task
+        self.model = task.model
         self.config = config
         self.strategy = strategy
-        freeze_backbone(model, frozen_backbone)
-        self.trainable = list(model.trainable_variables)
-        self.kernels = [kernel.value for kernel in head_kernels(model)]
+        self.parts = loss_parts(task)
+        task.freeze(frozen_backbone)
+        self.trainable = list(self.model.trainable_variables)
+        self.kernels = [kernel.value for kernel in task.head_kernels()]
         with strategy.scope():
-            self.optimizer = build_optimizer(config.train, self.trainable)
+            self.optimizer = build_optimizer(config, self.trainable)
         # Without a signature every new number of boxes in a batch would trace the step again, which takes many seconds.
-        signature = None if strategy.num_replicas_in_sync > 1 else SIGNATURE
-        self._train = tf.function(self._train_on_replicas, signature, reduce_retracing=True)
-        self._validate = tf.function(self._validation_parts, SIGNATURE)
+        signature = (IMAGES, dict(task.target_signature))
+        several = strategy.num_replicas_in_sync > 1
+        self._train = tf.function(self._train_on_replicas, None if several else signature, reduce_retracing=True)
+        self._validate = tf.function(self._validation_parts, signature)
 
     def train_step(self, batch: Batch, learning_rate: float) -> np.ndarray:
-        """Learns from ``batch``; the loss parts named by PARTS before the update, [4] float32."""
+        """Learns from ``batch``; the loss parts named by ``parts`` before the update, [P] float32."""
         self.optimizer.learning_rate.assign(learning_rate)
         return self._train(self._shards(batch.images), self._shards(batch.targets)).numpy()
 
     def validation_step(self, batch: Batch) -> np.ndarray:
-        """The loss parts of ``batch`` without learning, [4] float32."""
+        """The loss parts of ``batch`` without learning, [P] float32."""
         return self._validate(batch.images, batch.targets).numpy()
 
     def optimizer_tensors(self) -> dict[str, np.ndarray]:
@@ -97,10 +89,10 @@ class Learner:
         with tf.GradientTape() as tape:
             outputs = self.model(images, training=True)
             sums = _sum_over_replicas if replicas > 1 else tf.identity
-            parts = [*yolo_loss(outputs, targets, self.spec, self.config.loss, sums), self._l2() / replicas]
+            parts = [*self.task.loss(outputs, targets, sums), self._l2() / replicas]
             loss = tf.add_n(parts)
         gradients = tape.gradient(loss, [variable.value for variable in self.trainable])
-        if self.config.train.clip_norm > 0:
+        if self.config.clip_norm > 0:
             gradients = self._clipped(gradients)
         self.optimizer.apply(gradients, self.trainable)
         return tf.stack(parts)
@@ -110,15 +102,15 @@ class Learner:
         replicas = self.strategy.num_replicas_in_sync
         if replicas > 1:
             gradients = [g / replicas for g in _sum_over_replicas(gradients)]
-        clipped, _ = tf.clip_by_global_norm(gradients, self.config.train.clip_norm / replicas)
+        clipped, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm / replicas)
         return clipped
 
     def _l2(self) -> Any:
-        return self.config.train.head_l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in self.kernels])
+        return self.config.head_l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in self.kernels])
 
     def _validation_parts(self, images: Any, targets: dict[str, Any]) -> Any:
         outputs = self.model(images, training=False)
-        return tf.stack([*yolo_loss(outputs, targets, self.spec, self.config.loss), self._l2()])
+        return tf.stack([*self.task.loss(outputs, targets), self._l2()])
 
 
 def _sum_over_replicas(value: Any) -> Any:

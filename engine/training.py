@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from engine.checkpoint import Checkpoint, keep_previous, model_tensors, restore_model, save_checkpoint
-from engine.dataset import Batch, DetectionDataset
-from engine.evaluation import evaluate_records, ground_truths_for
-from engine.inference import Predictor
+from engine.dataset import Batch
 from engine.interrupts import StopRequest
-from engine.learner import PARTS, Learner
+from engine.learner import Learner, loss_parts
 from engine.plan import phases
 from engine.run_directory import EpochMetrics, RunDirectory
-from engine.run_pictures import draw_batch, draw_predictions
 from engine.schedule import Schedule, phase_schedule
-from utils.config import DetectorSpec, PhaseConfig, RunConfig
+from engine.task import Config, Task
+from utils.config import PhaseConfig
 from utils.errors import DivergedError
 from utils.progress import Reporter
 from utils.training_plots import plot_curves
-from utils.types import Record
 
 
 @dataclass
@@ -36,9 +31,10 @@ class Position:
     epoch: int = 0
     epoch_step: int = 0
     step: int = 0
-    best_map: float = -1.0
+    best_score: float = -1.0
     history: list[EpochMetrics] = field(default_factory=list)
-    epoch_sums: list[float] = field(default_factory=lambda: [0.0] * len(PARTS))
+    epoch_sums: list[float] = field(default_factory=list)
+    """Of each loss part, over the steps of the epoch so far."""
     epoch_dropped: int = 0
 
 
@@ -47,42 +43,30 @@ class TrainingSummary:
     """What a finished run came to."""
 
     run_dir: Path
-    best_map: float | None
+    best_score: float | None
+    score_title: str
     epochs: int
     minutes: float
 
 
 class Trainer:
-    """Runs the phases of ``config`` on a built detector and keeps its run directory up to date."""
+    """Runs the phases of ``config`` on a task and keeps its run directory up to date."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        spec: DetectorSpec,
-        model: keras.Model,
-        strategy: tf.distribute.Strategy,
-        train: list[Record],
-        val: list[Record],
-        run: RunDirectory,
-        reporter: Reporter,
+        self, config: Config, task: Task, strategy: tf.distribute.Strategy, run: RunDirectory, reporter: Reporter
     ) -> None:
-        self.config, self.spec, self.model, self.strategy = config, spec, model, strategy
+        self.config, self.task, self.strategy = config, task, strategy
         self.run, self.reporter = run, reporter
-        seed, threads = config.train.seed, config.data.threads
-        self.train_data = DetectionDataset(train, spec, config.loss, config.augment, seed, threads)
-        self.val_data = DetectionDataset(val, spec, config.loss, None, seed, threads)
-        # Found now, what is wrong with the annotations does not end the run at its first measurement.
-        self.truths = ground_truths_for(val, spec.class_names, spec.ignore_exif)
-        self.predictor = Predictor(model, spec)
-        self.position = Position()
+        self.parts = loss_parts(task)
+        self.position = Position(epoch_sums=self._no_sums())
         self.phases = phases(config.train)
         self.epochs = self.phases[-1].until_epoch
         for phase in self.phases:
-            self.train_data.steps_per_epoch(phase.batch_size)
+            task.train_data.steps_per_epoch(phase.batch_size)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a training checkpoint: weights, and where the run stood."""
-        restore_model(self.model, checkpoint.group("model"), self.run.last)
+        restore_model(self.task.model, checkpoint.group("model"), self.run.last)
         info = checkpoint.info
         history = [entry for entry in self.run.read_metrics() if entry["epoch"] < info["position"]["epoch"]]
         self.position = Position(**info["position"], history=history)
@@ -100,12 +84,14 @@ class Trainer:
         for number, phase in enumerate(self.phases, start=1):
             if self.position.epoch < phase.until_epoch and not self.stop.made:
                 self._run_phase(number, phase)
-        best = self.position.best_map
+        best = self.position.best_score
         minutes = (time.monotonic() - started) / 60
-        return TrainingSummary(self.run.path, best if best >= 0 else None, self.position.epoch, minutes)
+        return TrainingSummary(
+            self.run.path, best if best >= 0 else None, self._score_title(), self.position.epoch, minutes
+        )
 
     def _run_phase(self, number: int, phase: PhaseConfig) -> None:
-        learner = Learner(self.model, self.spec, self.config, self.strategy, phase.frozen_backbone)
+        learner = Learner(self.task, self.config.train, self.strategy, phase.frozen_backbone)
         begins = self.position.epoch_step == 0 and self.position.epoch == self._first_epoch(number)
         if self._optimizer_state is not None and not begins:
             learner.restore_optimizer(self._optimizer_state)
@@ -130,8 +116,8 @@ class Trainer:
 
     def _run_epoch(self, learner: Learner, phase: PhaseConfig, schedule: Schedule) -> EpochMetrics:
         position, batch_size = self.position, phase.batch_size
-        steps, first = self.train_data.steps_per_epoch(batch_size), position.epoch_step
-        batches = self.train_data.training_batches(position.epoch, batch_size, first)
+        steps, first = self.task.train_data.steps_per_epoch(batch_size), position.epoch_step
+        batches = self.task.train_data.training_batches(position.epoch, batch_size, first)
         title = f"epoch {position.epoch + 1}/{self.epochs}"
         started = time.monotonic()
         for batch in self.reporter.track(batches, title, steps - first):
@@ -146,7 +132,7 @@ class Trainer:
             "learning_rate": self._rate(schedule, max(done - 1, 0), steps),
             "images_per_second": (done - first) * batch_size / seconds,
             "dropped_boxes": position.epoch_dropped,
-            **_named(np.array(position.epoch_sums) / max(done, 1), "train"),
+            **self._named(np.array(position.epoch_sums) / max(done, 1), "train"),
         }
 
     def _rate(self, schedule: Schedule, step: int, steps: int) -> float:
@@ -156,7 +142,7 @@ class Trainer:
     def _run_step(self, learner: Learner, batch: Batch, rate: float) -> None:
         position = self.position
         if position.step == 0:
-            draw_batch(self.run, batch, self.spec)
+            self.task.draw_batch(self.run, batch)
         parts = learner.train_step(batch, rate)
         if not np.isfinite(parts).all():
             raise DivergedError(self._diverged(batch.paths))
@@ -169,7 +155,7 @@ class Trainer:
         position = self.position
         position.epoch += 1
         position.epoch_step, position.epoch_dropped = 0, 0
-        position.epoch_sums = [0.0] * len(PARTS)
+        position.epoch_sums = self._no_sums()
         weights = self._weights()
         entry.update(self._validate(learner))
         every = self.config.train.eval_every
@@ -178,33 +164,29 @@ class Trainer:
         position.history.append(entry)
         self.run.write_metrics(position.history)
         self.run.log_scalars(entry)
-        plot_curves(position.history, self.run.plots / "curves.png")
+        plot_curves(position.history, self.run.plots / "curves.png", self.task.parts, self.task.curves)
         self._save(learner, weights, better)
-        self.reporter.say(_epoch_line(entry, self.epochs))
+        self.reporter.say(self._epoch_line(entry))
 
     def _validate(self, learner: Learner) -> dict[str, float]:
         """Loss on the validation list, each image counted alike."""
-        batch_size = min(self.phases[-1].batch_size, len(self.val_data))
-        sums, images = np.zeros(len(PARTS)), 0
-        for batch in self.val_data.validation_batches(batch_size):
+        batch_size = min(self.phases[-1].batch_size, len(self.task.val_data))
+        sums, images = np.zeros(len(self.parts)), 0
+        for batch in self.task.val_data.validation_batches(batch_size):
             sums += learner.validation_step(batch) * len(batch.images)
             images += len(batch.images)
-        return _named(sums / images, "val")
+        return self._named(sums / images, "val")
 
     def _measure(self, entry: EpochMetrics) -> bool:
-        """Measures mAP on the validation list, by the evaluator that get_map uses. Whether it is the best so far."""
-        batch_size = self.phases[-1].batch_size
-        metrics, detections = evaluate_records(
-            self.predictor, self.truths, batch_size=batch_size, reporter=self.reporter
-        )
-        draw_predictions(self.run, self.truths, detections, self.position.epoch, self.spec.ignore_exif)
-        entry["map_50"] = metrics.voc_map_50
-        entry["coco_ap"] = metrics.coco_ap
-        if metrics.voc_map_50 is None:
-            # A validation list without objects measures nothing: the newest weights are the best then.
+        """Measures on the validation data, as the measuring command does. Whether it is the best so far."""
+        position = self.position
+        found = self.task.measure(self.phases[-1].batch_size, self.run, position.epoch, self.reporter)
+        entry.update(found.entries)
+        if found.score is None:
+            # Validation data without objects measures nothing: the newest weights are the best then.
             return True
-        better = metrics.voc_map_50 > self.position.best_map
-        self.position.best_map = max(metrics.voc_map_50, self.position.best_map)
+        better = found.score > position.best_score
+        position.best_score = max(found.score, position.best_score)
         return better
 
     def _save(self, learner: Learner, weights: dict[str, np.ndarray], better: bool) -> None:
@@ -212,10 +194,10 @@ class Trainer:
         metrics = {key: value for key, value in position.history[-1].items() if isinstance(value, float | int)}
         info = {"epoch": position.epoch, "step": position.step, "metrics": metrics}
         if better:
-            save_checkpoint(run.best, Checkpoint(self.spec, weights, info))
+            save_checkpoint(run.best, Checkpoint(self.task.spec, weights, info))
         every = self.config.train.save_every
         if every > 0 and position.epoch % every == 0:
-            save_checkpoint(run.periodic(position.epoch), Checkpoint(self.spec, weights, info))
+            save_checkpoint(run.periodic(position.epoch), Checkpoint(self.task.spec, weights, info))
         self._save_last(learner, weights)
 
     def _save_last(self, learner: Learner, weights: dict[str, np.ndarray]) -> None:
@@ -224,11 +206,11 @@ class Trainer:
         info = {"position": position, "config": dataclasses.asdict(self.config)}
         tensors = {**weights, **learner.optimizer_tensors()}
         keep_previous(self.run.last, self.run.previous)
-        save_checkpoint(self.run.last, Checkpoint(self.spec, tensors, info))
+        save_checkpoint(self.run.last, Checkpoint(self.task.spec, tensors, info))
 
     def _weights(self) -> dict[str, np.ndarray]:
         """The model's tensors. DivergedError when one is not a number, which the loss would only show a step later."""
-        weights = model_tensors(self.model)
+        weights = model_tensors(self.task.model)
         for name, value in weights.items():
             if not np.isfinite(value).all():
                 raise DivergedError(
@@ -245,17 +227,21 @@ class Trainer:
             f"batch: {', '.join(paths)}"
         )
 
+    def _no_sums(self) -> list[float]:
+        return [0.0] * len(self.parts)
 
-def _named(values: np.ndarray, prefix: str) -> dict[str, float]:
-    parts = {f"{prefix}_{part}": float(value) for part, value in zip(PARTS, values, strict=True)}
-    return {f"{prefix}_loss": float(values.sum()), **parts}
+    def _named(self, values: np.ndarray, prefix: str) -> dict[str, float]:
+        parts = {f"{prefix}_{part}": float(value) for part, value in zip(self.parts, values, strict=True)}
+        return {f"{prefix}_loss": float(values.sum()), **parts}
 
+    def _score_title(self) -> str:
+        return next(iter(self.task.curves.values()))
 
-def _epoch_line(entry: EpochMetrics, epochs: int) -> str:
-    line = (
-        f"epoch {entry['epoch'] + 1}/{epochs}: loss {entry['train_loss']:.4f} (box {entry['train_box']:.4f}, "
-        f"objectness {entry['train_objectness']:.4f}, class {entry['train_class']:.4f}), "
-        f"val {entry['val_loss']:.4f}, lr {entry['learning_rate']:.2e}, {entry['images_per_second']:.1f} images/s"
-    )
-    measured = entry.get("map_50")
-    return line if measured is None or math.isnan(measured) else f"{line}, mAP@0.5 {measured:.4f}"
+    def _epoch_line(self, entry: EpochMetrics) -> str:
+        shares = ", ".join(f"{part} {entry[f'train_{part}']:.4f}" for part in self.task.parts)
+        line = (
+            f"epoch {entry['epoch'] + 1}/{self.epochs}: loss {entry['train_loss']:.4f} ({shares}), "
+            f"val {entry['val_loss']:.4f}, lr {entry['learning_rate']:.2e}, {entry['images_per_second']:.1f} images/s"
+        )
+        score = entry.get(next(iter(self.task.curves)))
+        return line if score is None else f"{line}, {self._score_title()} {score:.4f}"

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from engine.checkpoint import model_tensors, restore_model
 from engine.dataset import DetectionDataset
+from engine.detection_task import DetectionTask
 from engine.learner import Learner
 from nets.detector import build_detector
 from tests.conftest import ROOT
@@ -36,9 +37,13 @@ def changed(before: dict, after: dict) -> set[str]:
     return {name for name in before if not np.array_equal(before[name], after[name])}
 
 
+def learning_task(model, spec) -> DetectionTask:
+    return DetectionTask(RunConfig(), spec, model, [], [])
+
+
 def learner(model, frozen: bool, **train) -> Learner:
-    config = RunConfig(train=replace(TrainConfig(), **train))
-    return Learner(model, SPEC, config, tf.distribute.get_strategy(), frozen)
+    task = learning_task(model, SPEC)
+    return Learner(task, replace(TrainConfig(), **train), tf.distribute.get_strategy(), frozen)
 
 
 def test_the_frozen_backbone_and_its_statistics_stay_still_and_move_afterwards(model, batch) -> None:
@@ -101,17 +106,18 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from pathlib import Path
 from dataclasses import replace
 from engine.dataset import DetectionDataset
+from engine.detection_task import DetectionTask
 from engine.learner import Learner
 from engine.checkpoint import model_tensors
 from nets.detector import build_detector
 from tests.drawn_data import draw_photo
-from tests.test_learner import SPEC
-from utils.config import LossConfig, RunConfig, TrainConfig
+from tests.test_learner import SPEC, learning_task
+from utils.config import LossConfig, TrainConfig
 
 folder = Path(sys.argv[1])
 records = [draw_photo(folder / f"{i}.png", i, objects=i) for i in range(4)]
 batch = next(DetectionDataset(records, SPEC, LossConfig()).validation_batches(4))
-config = RunConfig(train=replace(TrainConfig(), optimizer="sgd", clip_norm=1.0))
+config = replace(TrainConfig(), optimizer="sgd", clip_norm=1.0)
 # Stochastic depth draws for every replica apart, so it is off where the two must agree.
 spec = replace(SPEC, stochastic_depth=0.0)
 results = []
@@ -119,7 +125,7 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
     with strategy.scope():
         model = build_detector(spec)
     before = model_tensors(model)
-    learner = Learner(model, spec, config, strategy, frozen_backbone=False)
+    learner = Learner(learning_task(model, spec), config, strategy, frozen_backbone=False)
     losses = learner.train_step(batch, 1.0)
     after = model_tensors(model)
     results.append((losses, before, {name: after[name].astype(float) - before[name] for name in after}))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import startup
+from engine import detection_setup, startup
 from engine.checkpoint import Checkpoint, model_tensors, save_checkpoint
-from engine.startup import default_strategy, initial_detector
+from engine.detection_setup import initial_detector
+from engine.startup import default_strategy
 from nets.layers import SeededDropout
 from tests.specs import detector_spec
 from utils.config import DataConfig, RunConfig
@@ -27,7 +28,7 @@ def test_the_seed_of_the_run_decides_the_first_weights(monkeypatch: pytest.Monke
     def build_detector(spec: Any, backbone_weights: Any = None, seed: int = 0) -> None:
         calls.append({"spec": spec, "weights": backbone_weights, "seed": seed})
 
-    monkeypatch.setattr(startup, "build_detector", build_detector)
+    monkeypatch.setattr(detection_setup, "build_detector", build_detector)
     initial_detector(detector_spec(), weights, seed=5)
     assert calls == [{"spec": detector_spec(), "weights": None if weights == "none" else weights, "seed": 5}]
 
@@ -44,7 +45,7 @@ def test_weights_of_a_detector_with_another_stochastic_depth_are_a_start(
 
     before = small(theirs)
     save_checkpoint(tmp_path / "best", Checkpoint(detector_spec(), model_tensors(before)))
-    monkeypatch.setattr(startup, "build_detector", lambda spec, seed: small(ours))
+    monkeypatch.setattr(detection_setup, "build_detector", lambda spec, seed: small(ours))
     after = initial_detector(detector_spec(), str(tmp_path / "best"))
     for wanted, got in zip(before.weights, after.weights, strict=True):
         np.testing.assert_array_equal(got, wanted)
@@ -58,7 +59,7 @@ def test_weights_of_a_detector_with_another_stochastic_depth_are_a_start(
 def test_a_folder_that_holds_a_run_is_refused_before_any_image_is_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(startup, "read_lists", lambda *_: pytest.fail("read the lists"))
+    monkeypatch.setattr(detection_setup, "read_lists", lambda *_: pytest.fail("read the lists"))
     (tmp_path / "classes.txt").write_text("a\n")
     (tmp_path / "metrics.jsonl").touch()
     config = RunConfig(data=DataConfig(classes=str(tmp_path / "classes.txt")))

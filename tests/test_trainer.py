@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import training
+from engine import detection_task, training
 from engine.checkpoint import read_checkpoint
+from engine.detection_task import DetectionTask
 from engine.evaluation import Evaluation
 from engine.interrupts import StopRequest
 from engine.run_directory import RunDirectory
@@ -36,8 +37,8 @@ class IdleLearner:
     at_step: Any = staticmethod(lambda weight: None)
     at_validation: Any = staticmethod(lambda: None)
 
-    def __init__(self, model: keras.Model, *_: Any) -> None:
-        self.weight = model.weights[0]
+    def __init__(self, task: Any, *_: Any) -> None:
+        self.weight = task.model.weights[0]
         self.count = np.int64(0)
 
     def train_step(self, batch: Any, learning_rate: float) -> np.ndarray:
@@ -70,7 +71,7 @@ def find_nothing(predictor: Any, samples: Any, **_: Any) -> Evaluation:
 def idle(monkeypatch: pytest.MonkeyPatch) -> type[IdleLearner]:
     learner = type("Idle", (IdleLearner,), {})
     monkeypatch.setattr(training, "Learner", learner)
-    monkeypatch.setattr(training, "evaluate_records", find_nothing)
+    monkeypatch.setattr(detection_task, "evaluate_records", find_nothing)
     return learner
 
 
@@ -83,7 +84,8 @@ def trainer(folder: Path, objects: int = 1, val: list[Record] | None = None, **t
     model.layers[0].kernel._path = "dense/kernel"
     run = RunDirectory(folder / "run")
     strategy = tf.distribute.get_strategy()
-    return Trainer(config, SPEC, model, strategy, photos[:-1], val or photos[-1:], run, Quiet())
+    task = DetectionTask(config, SPEC, model, photos[:-1], val or photos[-1:])
+    return Trainer(config, task, strategy, run, Quiet())
 
 
 def steps_in(path: Path) -> float:
@@ -92,14 +94,14 @@ def steps_in(path: Path) -> float:
 
 def test_without_objects_to_find_the_newest_weights_are_the_best(tmp_path: Path) -> None:
     summary = trainer(tmp_path, objects=0, epochs=3).fit()
-    assert summary.best_map is None
+    assert summary.best_score is None
     assert steps_in(tmp_path / "run" / "best") == steps_in(tmp_path / "run" / "last") == 3 * STEPS
     assert [entry["map_50"] for entry in RunDirectory(tmp_path / "run").read_metrics()] == [None] * 3
 
 
 def test_of_equally_good_weights_the_first_stay_the_best(tmp_path: Path) -> None:
     summary = trainer(tmp_path, objects=1).fit()
-    assert summary.best_map == 0
+    assert summary.best_score == 0
     assert steps_in(tmp_path / "run" / "best") == STEPS
     assert steps_in(tmp_path / "run" / "last") == 2 * STEPS
 
@@ -147,7 +149,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     again = trainer(tmp_path)
     again.restore(read_checkpoint(tmp_path / "run" / "last"))
     summary = again.fit()
-    assert (summary.epochs, summary.best_map) == (2, 0)
+    assert (summary.epochs, summary.best_score) == (2, 0)
     assert (tmp_path / "run" / "last").read_bytes() == before
 
 

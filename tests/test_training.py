@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from engine.checkpoint import read_checkpoint
+from engine.detection_setup import read_lists
 from engine.interrupts import StopRequest
 from engine.learner import Learner
 from engine.plan import detector_spec
 from engine.run_directory import RunDirectory
-from engine.startup import read_lists, resume_run, start_run
+from engine.startup import resume_run, start_run
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists, draw_photo
 from utils.config import DataConfig, ModelConfig, RunConfig, TrainConfig
@@ -211,7 +212,7 @@ def test_weights_of_another_detector_are_never_half_loaded(finished: Path, confi
     model = replace(config.model, weights=best)
     trainer = start_run(replace(config, model=model), tmp_path / "same", Quiet())
     wanted = read_checkpoint(best).group("model")
-    for variable in trainer.model.variables:
+    for variable in trainer.task.model.variables:
         np.testing.assert_array_equal(variable, wanted[variable.path])
 
     (tmp_path / "classes.txt").write_text("red\nblue\ngreen\n")

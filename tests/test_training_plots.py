@@ -6,11 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.training_plots import PARTS, TRAIN_COLOUR, plot_curves
+from utils.training_plots import TRAIN_COLOUR, plot_curves
+
+PARTS = ("box", "objectness", "class")
+MEASURES = {"map_50": "mAP@0.5", "coco_ap": "COCO AP"}
 
 
 def history(epochs: int, **more: object) -> list[dict]:
-    parts = {f"{split}_{part}": 1.0 for split in ("train", "val") for part in PARTS}
+    parts = {f"{split}_{part}": 1.0 for split in ("train", "val") for part in ("loss", *PARTS)}
     common = {**parts, "learning_rate": 0.01, "images_per_second": 5.0, "frozen_backbone": False, **more}
     return [{"epoch": epoch, **common} for epoch in range(epochs)]
 
@@ -33,7 +36,7 @@ def has_colour(picture: np.ndarray, colour: str) -> bool:
     ids=["one epoch", "measured", "nothing to measure", "no COCO", "not a number", "two phases"],
 )
 def test_curves_are_drawn(tmp_path: Path, entries: list[dict]) -> None:
-    plot_curves(entries, tmp_path / "plots" / "curves.png")
+    plot_curves(entries, tmp_path / "plots" / "curves.png", PARTS, MEASURES)
     picture = cv2.imread(str(tmp_path / "plots" / "curves.png"))
     assert picture is not None
     assert has_colour(picture, TRAIN_COLOUR)

@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from utils.files import replacing
 
-PARTS = ("loss", "box", "objectness", "class")
 TRAIN_COLOUR, VAL_COLOUR, OTHER_COLOUR = "#1f6fb4", "#d1495b", "#3a7d44"
+PANEL_INCHES = 3.5
 
 
-def plot_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """Loss parts, mAP, learning rate and speed by epoch, as a PNG. ``history``: one dict per epoch."""
+def plot_curves(
+    history: Sequence[dict[str, Any]], path: Path, parts: Sequence[str], measures: Mapping[str, str]
+) -> None:
+    """The loss with its ``parts``, ``measures`` (key -> title), learning rate and speed by epoch, as a PNG.
+
+    ``history``: one dict per epoch.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 7), layout="constrained")
-    axes = figure.subplots(2, 4)
-    epochs = [entry["epoch"] + 1 for entry in history]
-    for axis, part in zip(axes[0], PARTS, strict=True):
-        axis.plot(epochs, [entry[f"train_{part}"] for entry in history], color=TRAIN_COLOUR, label="training")
-        axis.plot(epochs, [entry[f"val_{part}"] for entry in history], color=VAL_COLOUR, label="validation")
-        axis.set_title("loss, total" if part == "loss" else f"loss, {part}")
-        axis.set_ylim(bottom=0)
+    losses = {"loss": "loss, total", **{part: f"loss, {part}" for part in parts}}
+    others = {**measures, "learning_rate": "learning rate", "images_per_second": "training, images/s"}
+    columns = max(len(losses), len(others))
+    figure = Figure(figsize=(PANEL_INCHES * columns, 2 * PANEL_INCHES), layout="constrained")
+    above, below = figure.subplots(2, columns)
+    for axis, (key, title) in zip(above, losses.items(), strict=False):
+        _curve(axis, history, f"train_{key}", TRAIN_COLOUR, "training")
+        _curve(axis, history, f"val_{key}", VAL_COLOUR, "validation")
+        _frame(axis, history, title)
         axis.legend(frameon=False)
-    measured = [entry for entry in history if entry.get("map_50") is not None]
-    for axis, key, title in zip(
-        axes[1],
-        ("map_50", "coco_ap", "learning_rate", "images_per_second"),
-        ("mAP@0.5, VOC all-point", "AP, COCO", "learning rate", "training, images/s"),
-        strict=True,
-    ):
-        rows = measured if key in ("map_50", "coco_ap") else history
-        marker = "o" if len(rows) < 40 else None
-        axis.plot([r["epoch"] + 1 for r in rows], [r.get(key) for r in rows], color=OTHER_COLOUR, marker=marker, ms=4)
-        axis.set_title(title)
-        axis.set_ylim(bottom=0)
-    for axis in axes.flat:
-        _frame(axis, history)
+    for axis, (key, title) in zip(below, others.items(), strict=False):
+        _curve(axis, history, key, OTHER_COLOUR)
+        _frame(axis, history, title)
+    for axis in (*above[len(losses) :], *below[len(others) :]):
+        axis.set_axis_off()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
-def _frame(axis: Any, history: Sequence[dict[str, Any]]) -> None:
+def _curve(axis: Any, history: Sequence[dict[str, Any]], key: str, colour: str, label: str = "") -> None:
+    known = [entry for entry in history if entry.get(key) is not None]
+    marker = "o" if len(known) < 40 else None
+    epochs, values = [entry["epoch"] + 1 for entry in known], [entry[key] for entry in known]
+    axis.plot(epochs, values, color=colour, label=label, marker=marker, ms=4)
+
+
+def _frame(axis: Any, history: Sequence[dict[str, Any]], title: str) -> None:
+    axis.set_title(title)
+    axis.set_ylim(bottom=0)
     axis.set_xlabel("epoch")
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,71 @@
+"""Detection, as the trainer sees it: annotation lists to learn from, the YOLO loss, mAP to measure by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from engine.dataset import Batch, DetectionDataset
+from engine.evaluation import evaluate_records, ground_truths_for
+from engine.inference import Predictor
+from engine.run_directory import RunDirectory
+from engine.run_pictures import draw_batch, draw_predictions
+from engine.task import Dataset, Measurement, Tensor
+from nets.detector import freeze_backbone, head_kernels
+from nets.loss import yolo_loss
+from utils.config import DetectorSpec, RunConfig
+from utils.progress import Reporter
+from utils.types import Record
+
+
+class DetectionTask:
+    """A built detector with the records to train on and to validate on."""
+
+    parts: tuple[str, ...] = ("box", "objectness", "class")
+    target_signature: Mapping[str, tf.TensorSpec] = {
+        "slots": tf.TensorSpec([None, None], tf.int32),
+        "slot_boxes": tf.TensorSpec([None, None, 4], tf.float32),
+        "slot_classes": tf.TensorSpec([None, None], tf.int32),
+        "boxes": tf.TensorSpec([None, None, 4], tf.float32),
+    }
+    curves: Mapping[str, str] = {"map_50": "mAP@0.5", "coco_ap": "COCO AP"}
+
+    def __init__(
+        self, config: RunConfig, spec: DetectorSpec, model: keras.Model, train: list[Record], val: list[Record]
+    ) -> None:
+        self.spec, self.model = spec, model
+        self.loss_config = config.loss
+        seed, threads = config.train.seed, config.data.threads
+        self.train_data: Dataset = DetectionDataset(train, spec, config.loss, config.augment, seed, threads)
+        self.val_data: Dataset = DetectionDataset(val, spec, config.loss, None, seed, threads)
+        # Found now, what is wrong with the annotations does not end the run at its first measurement.
+        self.truths = ground_truths_for(val, spec.class_names, spec.ignore_exif)
+        self.predictor = Predictor(model, spec)
+
+    def freeze(self, frozen: bool) -> None:
+        """Stills (or frees) the backbone."""
+        freeze_backbone(self.model, frozen)
+
+    def head_kernels(self) -> Sequence[keras.Variable]:
+        """The kernels of the FPN head."""
+        return head_kernels(self.model)
+
+    def loss(
+        self, outputs: Any, targets: Mapping[str, Tensor], sum_over_replicas: Callable[[Tensor], Tensor] = tf.identity
+    ) -> Sequence[Tensor]:
+        """Box, objectness and class loss."""
+        return yolo_loss(outputs, dict(targets), self.spec, self.loss_config, sum_over_replicas)
+
+    def measure(self, batch_size: int, run: RunDirectory, epoch: int, reporter: Reporter) -> Measurement:
+        """The mAP on the validation list, by the evaluator that get_map uses; a picture of the detections."""
+        metrics, detections = evaluate_records(self.predictor, self.truths, batch_size=batch_size, reporter=reporter)
+        draw_predictions(run, self.truths, detections, epoch, self.spec.ignore_exif)
+        entries = {"map_50": metrics.voc_map_50, "coco_ap": metrics.coco_ap}
+        return Measurement(entries, metrics.voc_map_50)
+
+    def draw_batch(self, run: RunDirectory, batch: Batch) -> None:
+        """Augmented images with the boxes that the targets were made from."""
+        draw_batch(run, batch, self.spec)

@@ -1,0 +1,97 @@
+"""What a run learns. The trainer knows no more of detection or classification than is said here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import tensorflow as tf
+
+from engine.dataset import Batch
+from engine.run_directory import RunDirectory
+from utils.config import DetectorSpec, RunConfig
+from utils.progress import Reporter
+
+Tensor = Any
+Spec = DetectorSpec
+Config = RunConfig
+
+
+class Measurement(NamedTuple):
+    """Numbers for the line of an epoch, and the one that decides which weights are best: more is better.
+
+    ``score`` is None when the validation data has nothing to measure by.
+    """
+
+    entries: dict[str, float | None]
+    score: float | None
+
+
+class Dataset(Protocol):
+    """Samples as batches; a sample is decided by (seed, epoch, index)."""
+
+    def __len__(self) -> int: ...
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Whole batches in an epoch. ConfigError when there is not even one."""
+
+    def training_batches(self, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Batch]:
+        """Shuffled whole batches of ``epoch`` from ``first_step`` on."""
+
+    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
+        """Every sample once, in order."""
+
+
+class Task(Protocol):
+    """A model with its data, its loss and its measure."""
+
+    model: keras.Model
+    train_data: Dataset
+    val_data: Dataset
+    parts: tuple[str, ...]
+    """Names of the loss parts."""
+    target_signature: Mapping[str, tf.TensorSpec]
+    """Of ``Batch.targets``."""
+    curves: Mapping[str, str]
+    """Title of each number that ``measure`` enters, the deciding one first."""
+
+    @property
+    def spec(self) -> Spec:
+        """What was built; saved in every checkpoint."""
+
+    def freeze(self, frozen: bool) -> None:
+        """Stills (or frees) the backbone: weights, batch normalization statistics and stochastic depth."""
+
+    def head_kernels(self) -> Sequence[keras.Variable]:
+        """The kernels that the L2 term is taken over."""
+
+    def loss(
+        self, outputs: Any, targets: Mapping[str, Tensor], sum_over_replicas: Callable[[Tensor], Tensor] = tf.identity
+    ) -> Sequence[Tensor]:
+        """Scalars named by ``parts``. Those of N replicas add up to those of one device with the whole batch."""
+
+    def measure(self, batch_size: int, run: RunDirectory, epoch: int, reporter: Reporter) -> Measurement:
+        """Measures the model on the validation data and draws what it finds."""
+
+    def draw_batch(self, run: RunDirectory, batch: Batch) -> None:
+        """Draws a training batch as the network sees it."""
+
+
+class Setup(Protocol):
+    """What comes before the first step: from a config to a task."""
+
+    class_source: str
+
+    @property
+    def config(self) -> Config:
+        """What the user asked for."""
+
+    def spec(self, warn: Callable[[str], None] | None = None) -> Spec:
+        """What the run builds. ``warn`` hears of what is odd and ignored."""
+
+    def inputs(self) -> Mapping[str, str]:
+        """The files and folders that the run reads, by config field; the class list's field is ``class_source``."""
+
+    def task(self, spec: Any, weights: str, strategy: tf.distribute.Strategy, reporter: Reporter) -> Task:
+        """Reads and checks the data, builds the model. Errors name every file that cannot be used."""
