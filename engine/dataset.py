@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import cv2
 import grain
@@ -18,7 +20,75 @@ from utils.targets import assign
 from utils.types import FloatArray, ImageArray, IntArray, Record
 
 MAX_THREADS = 16
-SHUFFLE_STREAM, SAMPLE_STREAM = 0, 1
+SHUFFLE_STREAM, SAMPLE_STREAM, BATCH_STREAM = 0, 1, 2
+SampleT = TypeVar("SampleT")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """``images`` [B, S, S, 3] uint8 and the targets of the task's loss; ``paths`` B image files.
+
+    ``dropped`` counts boxes that found no slot.
+    """
+
+    images: ImageArray
+    targets: dict[str, np.ndarray]
+    paths: tuple[str, ...]
+    dropped: int = 0
+
+
+class Dataset(ABC, Generic[SampleT]):
+    """Batches in a random order that the seed and the epoch decide, made ahead in threads."""
+
+    def __init__(self, count: int, seed: int = 0, threads: int = 0) -> None:
+        self.count = count
+        self.seed = seed
+        self.threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
+        # Our threads already use every core; OpenCV's own would only compete with them.
+        cv2.setNumThreads(1)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @abstractmethod
+    def sample(self, epoch: int, index: int) -> SampleT:
+        """Sample ``index`` as ``epoch`` sees it."""
+
+    @abstractmethod
+    def batch(self, samples: Sequence[SampleT], epoch: int, step: int) -> Batch:
+        """The batch of ``samples``, the ``step``-th of ``epoch``."""
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Whole batches in an epoch. ConfigError when there is not even one."""
+        if len(self) < batch_size:
+            raise ConfigError(
+                f"batch size: {batch_size}: the list has only {len(self)} images; "
+                f"the largest batch that works is {len(self)}"
+            )
+        return len(self) // batch_size
+
+    def order(self, epoch: int) -> IntArray:
+        """The order in which ``epoch`` visits the samples."""
+        return np.random.default_rng((self.seed, SHUFFLE_STREAM, epoch)).permutation(len(self))
+
+    def training_batches(self, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Batch]:
+        """Shuffled whole batches of ``epoch`` from ``first_step`` on; what does not fill a batch is left out."""
+        order = self.order(epoch)[: self.steps_per_epoch(batch_size) * batch_size]
+        return self._batches(epoch, order, batch_size, first_step)
+
+    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
+        """Every sample once, in order; the last batch may be smaller."""
+        return self._batches(0, np.arange(len(self)), batch_size)
+
+    def _batches(self, epoch: int, order: IntArray, batch_size: int, first_step: int = 0) -> Iterator[Batch]:
+        def made(step: int) -> Batch:
+            indices = order[step * batch_size : (step + 1) * batch_size].tolist()
+            return self.batch([self.sample(epoch, index) for index in indices], epoch, step)
+
+        # A thread makes a whole batch: what passes from thread to thread costs more than a small image does.
+        steps = grain.MapDataset.source(range(first_step, -(-len(order) // batch_size))).map(made)
+        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=self.threads + 1)
+        return iter(steps.to_iter_dataset(options))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +104,7 @@ class Sample:
     dropped: int
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """``images`` [B, S, S, 3] uint8 and the padded targets of nets.loss.yolo_loss; ``paths`` B image files."""
-
-    images: ImageArray
-    targets: dict[str, np.ndarray]
-    paths: tuple[str, ...]
-    dropped: int
-
-
-class DetectionDataset:
+class DetectionDataset(Dataset[Sample]):
     """Reads, varies and assigns the samples of an annotation list."""
 
     def __init__(
@@ -56,28 +116,13 @@ class DetectionDataset:
         seed: int = 0,
         threads: int = 0,
     ) -> None:
+        super().__init__(len(records), seed, threads)
         self.records = records
         self.spec = spec
         self.loss = loss
         self.augment = augment if augment is not None and augment.enabled else None
-        self.seed = seed
         # With the other decode a prediction cannot leave its own cell.
         self.neighbour_cells = loss.neighbour_cells and spec.decode == "bounded"
-        self.threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
-        # Our threads already use every core; OpenCV's own would only compete with them.
-        cv2.setNumThreads(1)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches in an epoch. ConfigError when there is not even one."""
-        if len(self) < batch_size:
-            raise ConfigError(
-                f"batch size: {batch_size}: the list has only {len(self)} images; "
-                f"the largest batch that works is {len(self)}"
-            )
-        return len(self) // batch_size
 
     def sample(self, epoch: int, index: int) -> Sample:
         """Sample ``index`` of the list as ``epoch`` sees it."""
@@ -94,24 +139,9 @@ class DetectionDataset:
         targets = assign(boxes, self.spec, self.loss.assignment, self.loss.assignment_iou, self.neighbour_cells)
         return Sample(record, image, boxes / size, class_ids, targets.slots, targets.box_indices, targets.dropped)
 
-    def order(self, epoch: int) -> IntArray:
-        """The order in which ``epoch`` visits the samples."""
-        return np.random.default_rng((self.seed, SHUFFLE_STREAM, epoch)).permutation(len(self))
-
-    def training_batches(self, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Batch]:
-        """Shuffled whole batches of ``epoch`` from ``first_step`` on; what does not fill a batch is left out."""
-        order = self.order(epoch)[first_step * batch_size : self.steps_per_epoch(batch_size) * batch_size]
-        return self._batches(epoch, order, batch_size)
-
-    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """Every sample once, in order; the last batch may be smaller."""
-        return self._batches(0, np.arange(len(self)), batch_size)
-
-    def _batches(self, epoch: int, order: IntArray, batch_size: int) -> Iterator[Batch]:
-        source = grain.MapDataset.source([int(index) for index in order]).map(lambda index: self.sample(epoch, index))
-        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=max(2 * batch_size, 16))
-        samples = source.to_iter_dataset(options)
-        return iter(samples.batch(batch_size, batch_fn=collate))
+    def batch(self, samples: Sequence[Sample], epoch: int, step: int) -> Batch:
+        """``collate``: nothing here depends on the place in the epoch."""
+        return collate(samples)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
