@@ -1,0 +1,180 @@
+"""Labelled photos as folders: the name of a folder is the class of the images in it.
+
+``DIR/train/CLASS/*.jpg`` with ``DIR/val`` or ``DIR/test`` beside it, or ``DIR/CLASS/*.jpg`` alone. Hidden files and
+files that are no images by their suffix are passed over, links are followed, folders inside a class folder are not
+searched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import ConfigError, DataError, did_you_mean
+from utils.image_headers import IMAGE_SUFFIXES
+
+TRAIN, VAL, TEST = "train", "val", "test"
+SPLIT_STREAM = 3
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image file and what it shows."""
+
+    path: str
+    class_id: int
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """The images to learn from and those to validate on; class ids index ``class_names``, sorted by code point."""
+
+    class_names: tuple[str, ...]
+    train: tuple[LabelledImage, ...]
+    val: tuple[LabelledImage, ...]
+
+
+def read_image_folders(
+    root: str | Path, val_fraction: float = 0.0, seed: int = 0, warn: Warn | None = None
+) -> LabelledImages:
+    """Reads a folder of labelled images.
+
+    Args:
+        root: holds ``train/`` with ``val/`` or ``test/``, or the class folders themselves.
+        val_fraction: share of each class to validate on, drawn from ``seed``; 0 where a folder says what validates.
+            ``test/`` then stays out of training and validation alike.
+        seed: of that draw, which depends on nothing but the names and the seed.
+        warn: hears of what was passed over.
+
+    ConfigError for a folder that is missing or does not say what to validate on; DataError, naming the folder, for a
+    single class, a class without images, splits of different classes, an image in both parts.
+    """
+    base = _folder(root)
+    split = (base / TRAIN).is_dir()
+    if not split:
+        for name in (VAL, TEST):
+            if (base / name).is_dir():
+                raise ConfigError(f"{base}: holds {name}/ but no {TRAIN}/: put the images to learn from there")
+    beside = next((name for name in (VAL, TEST) if split and (base / name).is_dir()), None)
+    if val_fraction and beside == VAL:
+        raise ConfigError(
+            f"data.val_fraction: {val_fraction}: {base} holds {VAL}/ to validate on; leave the option out"
+        )
+    if not val_fraction and beside is None:
+        raise ConfigError(f"{base}: nothing to validate on: add a folder {VAL}/, or give --data.val_fraction 0.2")
+    found = _class_folders(base / TRAIN if split else base, warn)
+    names = tuple(found)
+    if len(names) < 2:
+        raise DataError(f"{base}: only one class, {names[0]!r}: a classifier tells at least two apart")
+    if val_fraction:
+        train, val = _cut(found, val_fraction, seed)
+    else:
+        train = _labelled(found, names)
+        val = read_labelled_folder(base / str(beside), names, warn, every_class=True)
+    _refuse_shared_files(train, val)
+    return LabelledImages(names, train, val)
+
+
+def read_labelled_folder(
+    folder: str | Path, class_names: Sequence[str], warn: Warn | None = None, every_class: bool = False
+) -> tuple[LabelledImage, ...]:
+    """The images of ``folder/CLASS/``, by class and name.
+
+    DataError for a folder that is none of ``class_names``, or, with ``every_class``, a class that has no folder.
+    """
+    base = _folder(folder)
+    found = _class_folders(base, warn)
+    foreign = [name for name in found if name not in class_names]
+    if foreign:
+        hint = did_you_mean(foreign[0], class_names)
+        raise DataError(f"{base}: {_listed(foreign)}: no class of the others{hint}; rename or remove the folder")
+    missing = [name for name in class_names if name not in found]
+    if missing and every_class:
+        raise DataError(f"{base}: no folder for {_listed(missing)}: both parts need the same classes")
+    return _labelled(found, class_names)
+
+
+def _folder(path: str | Path) -> Path:
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "no such directory"
+        raise ConfigError(f"{folder}: {what}: give a folder that holds a folder of images for each class")
+    return folder
+
+
+def _class_folders(base: Path, warn: Warn | None) -> dict[str, list[str]]:
+    """Class name -> paths of its images, both sorted."""
+    entries = [entry for entry in os.scandir(base) if not entry.name.startswith(".")]
+    folders = sorted(entry.name for entry in entries if entry.is_dir())
+    stray = [entry.name for entry in entries if not entry.is_dir() and _is_image(entry.name)]
+    if not folders:
+        raise DataError(f"{base}: holds no folder: put the images of each class into a folder named after it")
+    if stray and warn:
+        warn(f"{base}: {_listed(stray)}: left out: in no class folder")
+    for name in folders:
+        if name != name.strip() or not name.isprintable():
+            raise DataError(f"{base}: {name!r}: cannot be the name of a class: rename the folder")
+    return {name: _images(base / name, warn) for name in folders}
+
+
+def _images(folder: Path, warn: Warn | None) -> list[str]:
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    images = sorted(entry.path for entry in entries if _is_image(entry.name) and not entry.is_dir())
+    inner = sorted(entry.name for entry in entries if entry.is_dir())
+    if not images:
+        hint = f"{_listed(inner)}: folders in a class folder are not searched" if inner else "remove the folder"
+        raise DataError(f"{folder}: no image in this class folder: {hint}")
+    if inner and warn:
+        warn(f"{folder}: {_listed(inner)}: left out: folders in a class folder are not searched")
+    return images
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def _labelled(found: dict[str, list[str]], class_names: Sequence[str]) -> tuple[LabelledImage, ...]:
+    return tuple(LabelledImage(path, i) for i, name in enumerate(class_names) for path in found.get(name, ()))
+
+
+def _cut(
+    found: dict[str, list[str]], fraction: float, seed: int
+) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
+    """Training and validation part: of every class the share ``fraction``, at least one image in each part."""
+    train, val = [], []
+    for class_id, (name, paths) in enumerate(found.items()):
+        if len(paths) < 2:
+            raise DataError(f"{paths[0]}: the only image of class {name!r}: two or more are needed to validate on some")
+        count = min(max(round(fraction * len(paths)), 1), len(paths) - 1)
+        drawn = np.random.default_rng((seed, SPLIT_STREAM, class_id)).permutation(len(paths))[:count]
+        chosen = set(drawn.tolist())
+        for place, path in enumerate(paths):
+            (val if place in chosen else train).append(LabelledImage(path, class_id))
+    return tuple(train), tuple(val)
+
+
+def _refuse_shared_files(train: Sequence[LabelledImage], val: Sequence[LabelledImage]) -> None:
+    """DataError naming an image that is in both parts, be it by a link."""
+    learned = {_identity(image.path) for image in train}
+    both = [image.path for image in val if _identity(image.path) in learned]
+    if both:
+        more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+        raise DataError(f"{both[0]}{more}: in the training and the validation part: take it out of one")
+
+
+def _identity(path: str) -> tuple[int, int] | str:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path  # a link to nowhere, which reading the headers will name
+    return status.st_dev, status.st_ino
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
