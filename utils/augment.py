@@ -10,6 +10,7 @@ from utils.config import AugmentConfig
 from utils.letterbox import PADDING_GREY, ResizeRule, place, resize_into
 from utils.types import FloatArray, ImageArray, IntArray
 
+_STEPS = np.arange(256.0)[:, None]
 MIN_SIDE_PX = 1.0
 """A box whose visible part is no wider or higher than this is left out."""
 
@@ -48,7 +49,8 @@ def augment_sample(
     """
     matrix = _random_view((image_rgb.shape[0], image_rgb.shape[1]), input_size, rule, config, rng)
     view = _warp(image_rgb, matrix, input_size)
-    view = _recolour(view, config, rng)
+    gains = 1 + rng.uniform(-1, 1, 3) * (config.hue, config.saturation, config.value)
+    view = recolour(view, gains)
     corners = boxes_xyxy.reshape(-1, 2) * matrix.diagonal() + matrix[:, 2]
     pairs = corners.reshape(-1, 2, 2)
     boxes = np.concatenate([pairs.min(axis=1), pairs.max(axis=1)], axis=1)
@@ -90,16 +92,13 @@ def _warp(image_rgb: ImageArray, matrix: FloatArray, input_size: int) -> ImageAr
     return cv2.warpAffine(image_rgb, centred, (input_size, input_size), borderValue=grey)  # type: ignore[return-value]
 
 
-def _recolour(image_rgb: ImageArray, config: AugmentConfig, rng: np.random.Generator) -> ImageArray:
-    """Scales hue, saturation and value by factors from 1 - range to 1 + range."""
-    ranges = np.array([config.hue, config.saturation, config.value])
-    gains = 1 + rng.uniform(-1, 1, 3) * ranges
-    if not ranges.any():
+def recolour(image_rgb: ImageArray, gains: FloatArray) -> ImageArray:
+    """Scales hue, saturation and value by ``gains`` [3]."""
+    if (gains == 1).all():
         return image_rgb
-    steps = np.arange(256)
-    table = np.empty((1, 256, 3), np.uint8)
-    table[0, :, 0] = (steps * gains[0]) % 180
-    table[0, :, 1:] = np.clip(steps[:, None] * gains[1:], 0, 255)
+    scaled = _STEPS * gains
+    scaled[:, 0] %= 180
+    table = np.minimum(scaled, 255).astype(np.uint8)[None]
     hsv = cv2.LUT(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2HSV), table)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
 

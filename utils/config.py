@@ -7,13 +7,12 @@ measured best; ``configs/reference.yaml`` holds the reference recipe of the appl
 from __future__ import annotations
 
 import dataclasses
-import math
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Literal
 
+from utils.config_rules import broken_rules
 from utils.errors import ConfigError
 from utils.letterbox import ResizeRule
 
@@ -169,47 +168,39 @@ class RunConfig:
             raise ConfigError(problem)
 
 
-_RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
-    (
-        "must lie in 0..1",
-        lambda value: 0 <= value <= 1,
-        "loss.assignment_iou loss.ignore_iou loss.label_smoothing augment.flip augment.flip_vertical augment.hue "
-        "augment.saturation augment.value train.min_learning_rate_ratio",
-    ),
-    (
-        "must lie in 0..1, 1 excluded",
-        lambda value: 0 <= value < 1,
-        "augment.aspect_jitter model.stochastic_depth model.prior_probability model.batch_norm_momentum train.momentum",
-    ),
-    (
-        "must be at least 1",
-        lambda value: value >= 1,
-        "model.anchor_size train.epochs train.batch_size train.freeze_batch_size",
-    ),
-    ("must be a multiple of 32", lambda value: value >= 32 and value % 32 == 0, "model.input_size"),
-    ("must be above 0", lambda value: 0 < value < math.inf, "train.learning_rate augment.scale_min augment.scale_max"),
-    (
-        "must be 0 or more",
-        lambda value: 0 <= value < math.inf,
-        "data.threads loss.box_weight loss.objectness_weight loss.class_weight train.weight_decay train.head_l2 "
-        "train.clip_norm train.eval_every train.save_every train.seed",
-    ),
-)
-"""What a number must be, how to tell, and the fields it is said of. NaN keeps no rule."""
+_FIELDS = {
+    "must lie in 0..1": "loss.assignment_iou loss.ignore_iou loss.label_smoothing augment.flip augment.flip_vertical "
+    "augment.hue augment.saturation augment.value",
+    "must lie in 0..1, 1 excluded": "augment.aspect_jitter model.stochastic_depth model.prior_probability "
+    "model.batch_norm_momentum",
+    "must be at least 1": "model.anchor_size",
+    "must be a multiple of 32": "model.input_size",
+    "must be above 0": "augment.scale_min augment.scale_max",
+    "must be 0 or more": "data.threads loss.box_weight loss.objectness_weight loss.class_weight",
+}
+_TRAIN_FIELDS = {
+    "must lie in 0..1": "train.min_learning_rate_ratio",
+    "must lie in 0..1, 1 excluded": "train.momentum",
+    "must be at least 1": "train.epochs train.batch_size train.freeze_batch_size",
+    "must be above 0": "train.learning_rate",
+    "must be 0 or more": "train.weight_decay train.head_l2 train.clip_norm train.eval_every train.save_every "
+    "train.seed",
+}
 
 
 def _problems(config: RunConfig) -> list[str]:
-    train = config.train
-    found = []
-    for rule, holds, names in _RULES:
-        for section, name in (full.split(".") for full in names.split()):
-            value = getattr(getattr(config, section), name)
-            if not holds(value):
-                found.append(f"{section}.{name}: {value}: {rule}")
-    if not 0 <= train.freeze_epochs <= train.epochs:
-        found.append(f"train.freeze_epochs: {train.freeze_epochs}: must lie in 0..train.epochs ({train.epochs})")
+    found = broken_rules(config, _FIELDS) + train_problems(config)
     if config.augment.scale_min > config.augment.scale_max:
         found.append(f"augment.scale_min: {config.augment.scale_min}: must be at most augment.scale_max")
+    return found
+
+
+def train_problems(config: Any) -> list[str]:
+    """What is wrong with ``config.train``, a TrainConfig."""
+    train: TrainConfig = config.train
+    found = broken_rules(config, _TRAIN_FIELDS)
+    if not 0 <= train.freeze_epochs <= train.epochs:
+        found.append(f"train.freeze_epochs: {train.freeze_epochs}: must lie in 0..train.epochs ({train.epochs})")
     ends = [0, *(phase.until_epoch for phase in train.phases)]
     if ends != sorted(set(ends)) or any(phase.batch_size < 1 for phase in train.phases):
         found.append("train.phases: until_epoch must rise from phase to phase and batch_size be at least 1")

@@ -146,7 +146,8 @@ def _cut(
     found: dict[str, list[str]], fraction: float, seed: int
 ) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
     """Training and validation part: of every class the share ``fraction``, at least one image in each part."""
-    train, val = [], []
+    train: list[LabelledImage] = []
+    val: list[LabelledImage] = []
     for class_id, (name, paths) in enumerate(found.items()):
         if len(paths) < 2:
             raise DataError(f"{paths[0]}: the only image of class {name!r}: two or more are needed to validate on some")

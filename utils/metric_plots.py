@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from utils.metric_curves import (
 from utils.metrics import Metrics
 from utils.plot_names import INK, write_name
 from utils.progress import Quiet, Reporter
+from utils.types import IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +36,12 @@ CLASSES_FOLDER = "classes"
 DPI = 120
 LONGEST_SIDE_PX = 6000
 """A thousand classes would ask for more pixels than there is memory."""
+MOST_COUNTS = 1000
+"""Numbers in a chart; each takes milliseconds to draw."""
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
-BAR_IN, CELL_IN = 0.27, 0.3
+BAR_IN = 0.27
+CONFUSION_STYLES = ((12, 0.62, 10.0), (60, 0.3, 8.0), (math.inf, 0.17, 6.5))
+"""Up to how many rows: inches of a cell, points of a name."""
 _UNSAFE = re.compile(r"[^\w.\-]+")
 
 
@@ -58,10 +64,14 @@ def draw_plots(metrics: Metrics, folder: str | Path, reporter: Reporter | None =
     with replacing_folder(folder) as fresh:
         (fresh / CLASSES_FOLDER).mkdir()
         for name, draw in (reporter or Quiet()).track(plots.items(), "drawing", total=len(plots), unit=" plots"):
-            figure = draw()
-            dpi = min(DPI, LONGEST_SIDE_PX / figure.get_size_inches().max())
-            figure.savefig(fresh / name, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.15)
+            save_figure(draw(), fresh / name)
     return [Path(folder) / name for name in plots]
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a PNG, at the usual sharpness unless that would make it too large."""
+    dpi = min(DPI, LONGEST_SIDE_PX / figure.get_size_inches().max())
+    figure.savefig(path, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.15)
 
 
 def class_file(class_id: int, name: str, classes: int) -> str:
@@ -112,17 +122,27 @@ def _bars(
 
 def confusion_figure(metrics: Metrics) -> Figure:
     """Counts of true against predicted classes; the colour is a count's share of the true objects of its row."""
-    counts = metrics.confusion
+    title = f"Confusion at score >= {metrics.score_threshold:g}, IoU 0.5"
+    return draw_confusion(metrics.confusion, metrics.class_names, title, background=True)
+
+
+def draw_confusion(counts: IntArray, class_names: Sequence[str], title: str, background: bool = False) -> Figure:
+    """Counts [true, predicted] as a chart; with ``background`` the last row and column stand for no class."""
     size = len(counts)
-    side = max(3.2, CELL_IN * size if size > 12 else 0.62 * size)
+    cell_in, font = next(style for most, *style in CONFUSION_STYLES if size <= most)
+    side = max(3.2, cell_in * size)
     figure = new_figure(side + 2.6, side + 2.2)
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    shares[-1] = 0  # false alarms are not a share of anything
+    if background:
+        shares[-1] = 0  # false alarms are not a share of anything
     axes.imshow(shares, cmap=_shade(), vmin=0, vmax=1, aspect="equal")
-    _write_counts(axes, counts, shares)
-    font = 10 if size <= 12 else 8
-    names = [*((name, class_id) for class_id, name in enumerate(metrics.class_names)), ("background", -1)]
+    _write_counts(axes, counts, shares, min(11.0, font + 1), 72 * cell_in)
+    if background:
+        axes.text(size - 1, size - 1, "–", ha="center", va="center", size=9, color=FAINT)  # it cannot be counted
+    names = [(name, class_id) for class_id, name in enumerate(class_names)] + (
+        [("background", -1)] if background else []
+    )
     for position, (name, class_id) in enumerate(names):
         row = ("axes fraction", "data")
         write_name(axes, name, class_id, (0, position), row, offset_pt=(-6, 0), align=(1, 0.5), size_pt=font)
@@ -137,8 +157,7 @@ def confusion_figure(metrics: Metrics) -> Figure:
     axes.spines[:].set_visible(False)
     axes.annotate("rows: true, columns: predicted; colour: share of a class", (0, 1), xycoords="axes fraction",
                   xytext=(0, 8), textcoords="offset points", size=10, color=INK)  # fmt: skip
-    axes.set_title(f"Confusion at score >= {metrics.score_threshold:g}, IoU 0.5", loc="left", size=13, weight="bold",
-                   color=INK, pad=26)  # fmt: skip
+    axes.set_title(title, loc="left", size=13, weight="bold", color=INK, pad=26)
     return figure
 
 
@@ -148,12 +167,11 @@ def _shade() -> Colormap:
     return LinearSegmentedColormap.from_list("share", ["#f1f4f7", "#9cc3e4", "#1f6fb4", "#0b355c"])
 
 
-def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
-    """Every count that is not 0, as large as its cell allows; the empty corner says that it cannot be counted."""
-    widest = len(str(counts.max(initial=0)))
-    font = min(11.0, 13.0 if len(counts) <= 12 else 8.0, (44 if len(counts) <= 12 else 20) / (0.62 * widest))
-    for row, column in np.argwhere(counts > 0):
+def _write_counts(axes: Axes, counts: IntArray, shares: np.ndarray, largest_pt: float, cell_pt: float) -> None:
+    """Every count that is not 0, as large as its cell allows; of very many the highest."""
+    font = min(largest_pt, cell_pt / (0.62 * len(str(counts.max(initial=0)))))
+    places = np.argwhere(counts > 0)
+    highest = np.argsort(-counts[tuple(places.T)], kind="stable")[:MOST_COUNTS]
+    for row, column in places[highest]:
         ink = "white" if shares[row, column] > 0.5 else INK
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", size=font, color=ink)
-    corner = len(counts) - 1
-    axes.text(corner, corner, "–", ha="center", va="center", size=font, color=FAINT)
