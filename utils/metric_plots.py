@@ -155,7 +155,10 @@ def draw_confusion(counts: IntArray, class_names: Sequence[str], title: str, bac
     axes.grid(which="minor", color="white", lw=1)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    axes.annotate("rows: true, columns: predicted; colour: share of a class", (0, 1), xycoords="axes fraction",
+    note = "rows: true, columns: predicted; colour: share of a class"
+    if np.count_nonzero(counts) > MOST_COUNTS:
+        note += f"; the {MOST_COUNTS} highest counts"
+    axes.annotate(note, (0, 1), xycoords="axes fraction",
                   xytext=(0, 8), textcoords="offset points", size=10, color=INK)  # fmt: skip
     axes.set_title(title, loc="left", size=13, weight="bold", color=INK, pad=26)
     return figure
