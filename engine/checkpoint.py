@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file each, written whole or not at all, with a checksum over every byte.
 
-The file's metadata holds ``detector`` (the DetectorSpec, so nothing else is needed to rebuild the detector), ``info``
+The file's metadata holds ``detector`` or ``classifier`` (the spec, so nothing else is needed to rebuild it), ``info``
 (epoch, step, metrics, and for training state the run's config) and ``sha256``. The checksum is that of the whole file
 with its own 64 digits replaced by zeros. Tensors are named ``model/...`` and, in training checkpoints,
 ``optimizer/...``. Nothing in the file can run code.
@@ -21,12 +21,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from nets.detector import build_detector
+from utils.classifier_config import ClassifierSpec
 from utils.config import DetectorSpec
 from utils.errors import FileError
 from utils.files import write_atomically
 
 FORMAT = "efficientnet-yolo3 checkpoint 1"
 MAX_HEADER_BYTES = 1 << 26
+Spec = DetectorSpec | ClassifierSpec
+KINDS: dict[str, type[DetectorSpec] | type[ClassifierSpec]] = {"detector": DetectorSpec, "classifier": ClassifierSpec}
 _BLANK = "0" * 64
 
 
@@ -34,7 +37,7 @@ _BLANK = "0" * 64
 class Checkpoint:
     """What a checkpoint file holds. ``tensors`` are NumPy arrays by name; ``info`` is plain JSON data."""
 
-    spec: DetectorSpec
+    spec: Spec
     tensors: dict[str, np.ndarray]
     info: dict[str, Any] = field(default_factory=dict)
 
@@ -48,7 +51,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Writes ``checkpoint`` to ``path``. FileError (exit 4) when it cannot, and then whatever was there stays."""
     metadata = {
         "format": FORMAT,
-        "detector": json.dumps(checkpoint.spec.to_dict(), ensure_ascii=False),
+        kind_of(checkpoint.spec): json.dumps(checkpoint.spec.to_dict(), ensure_ascii=False),
         "info": json.dumps(checkpoint.info, ensure_ascii=False),
         "sha256": _BLANK,
     }
@@ -71,8 +74,21 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         tensors = load(content)
     except SafetensorError as error:
         raise FileError(f"{path}: {error}: the file is damaged; use another checkpoint of the run") from error
-    spec = DetectorSpec.from_dict(json.loads(metadata["detector"]))
+    (kind,) = KINDS.keys() & metadata.keys()
+    spec = KINDS[kind].from_dict(json.loads(metadata[kind]))
     return Checkpoint(spec, tensors, json.loads(metadata["info"]))
+
+
+def kind_of(spec: Spec) -> str:
+    """What ``spec`` describes, in a word."""
+    return next(kind for kind, described in KINDS.items() if isinstance(spec, described))
+
+
+def detector_spec_of(checkpoint: Checkpoint, source: str | Path) -> DetectorSpec:
+    """The detector that the checkpoint holds. FileError when it holds something else."""
+    if isinstance(checkpoint.spec, DetectorSpec):
+        return checkpoint.spec
+    raise FileError(f"{source}: holds a {kind_of(checkpoint.spec)}: a detector is needed here, such as train.py makes")
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -120,7 +136,7 @@ def restore_model(model: keras.Model, tensors: dict[str, np.ndarray], source: st
 
 def rebuild(checkpoint: Checkpoint, source: str | Path) -> keras.Model:
     """The detector that ``checkpoint`` holds, with its weights."""
-    model = build_detector(checkpoint.spec)
+    model = build_detector(detector_spec_of(checkpoint, source))
     restore_model(model, checkpoint.group("model"), source)
     return model
 

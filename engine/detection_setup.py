@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from engine.checkpoint import is_checkpoint, read_checkpoint, restore_model
+from engine.checkpoint import Checkpoint, is_checkpoint, read_checkpoint, restore_model
 from engine.detection_task import DetectionTask
 from engine.plan import detector_spec
-from nets.detector import build_detector
+from engine.run_directory import BEST
+from nets.detector import BACKBONE, build_detector
 from nets.layers import RANDOM_STATE
 from utils.config import DetectorSpec, RunConfig
 from utils.errors import DataError, FileError, UserError
@@ -36,9 +38,14 @@ class DetectionSetup:
         return detector_spec(self.config, warn)
 
     def inputs(self) -> Mapping[str, str]:
-        """The lists of the run."""
+        """Lists, classes and anchors."""
         data = self.config.data
-        return {"data.train": data.train, "data.val": data.val, "data.classes": data.classes}
+        return {
+            "data.train": data.train,
+            "data.val": data.val,
+            "data.classes": data.classes,
+            "model.anchors": self.config.model.anchors,
+        }
 
     def task(
         self, spec: DetectorSpec, weights: str, strategy: tf.distribute.Strategy, reporter: Reporter
@@ -46,7 +53,7 @@ class DetectionSetup:
         """Reads the lists, builds the detector."""
         train, val = read_lists(self.config, len(spec.class_names), reporter)
         with strategy.scope():
-            model = initial_detector(spec, weights, self.config.train.seed)
+            model = initial_detector(spec, weights, self.config.train.seed, reporter.say)
         return DetectionTask(self.config, spec, model, train, val)
 
 
@@ -90,25 +97,52 @@ def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) 
     return large_enough
 
 
-def initial_detector(spec: DetectorSpec, weights: str, seed: int = 0) -> keras.Model:
-    """A detector with its first weights: drawn from ``seed``, ImageNet's, a backbone's .h5 file, another detector's."""
+def initial_detector(
+    spec: DetectorSpec, weights: str, seed: int = 0, say: Callable[[str], None] | None = None
+) -> keras.Model:
+    """A detector with its first weights.
+
+    ``weights``: "none" (drawn from ``seed``); "imagenet", "package" or an ``.h5`` file for the backbone; a checkpoint,
+    or a run with one: a detector's starts the whole, a classifier's the backbone. ``say`` hears what was taken.
+    """
+    path = Path(weights) / BEST if (Path(weights) / BEST).exists() else Path(weights)
     if weights == "none":
         return build_detector(spec, seed=seed)
-    if not is_checkpoint(weights):
+    if not is_checkpoint(path):
         return build_detector(spec, weights, seed)
-    checkpoint = read_checkpoint(weights)
-    for name in ("backbone", "separable_head", "decode", "masks"):
-        theirs, ours = getattr(checkpoint.spec, name), getattr(spec, name)
-        if theirs != ours:
-            raise FileError(f"{weights}: {name}: {theirs!r}: this run's model has {ours!r}; make them the same")
-    if len(checkpoint.spec.class_names) != len(spec.class_names):
+    checkpoint = read_checkpoint(path)
+    _refuse_other_network(checkpoint, spec, path)
+    model = build_detector(spec, seed=seed)
+    given = {name: value for name, value in checkpoint.group("model").items() if RANDOM_STATE not in name}
+    if isinstance(checkpoint.spec, DetectorSpec):
+        # Random state is the run's own, and which layers have any depends on model.stochastic_depth.
+        restore_model(model, {**given, **_values(model, RANDOM_STATE)}, path)
+        return model
+    backbone = model.get_layer(BACKBONE)
+    own = _values(backbone)
+    taken = {name: value for name, value in given.items() if name in own}
+    restore_model(backbone, {**taken, **_values(backbone, RANDOM_STATE)}, path)
+    if say is not None:
+        left = len(given) - len(taken)
+        say(f"{path}: the backbone starts from {len(taken)} tensors of this classifier; {left} of its top are left out")
+    return model
+
+
+def _refuse_other_network(checkpoint: Checkpoint, spec: DetectorSpec, path: Path) -> None:
+    theirs = checkpoint.spec
+    # A classifier shares nothing but its backbone.
+    detector = isinstance(theirs, DetectorSpec)
+    for name in ("backbone", "separable_head", "decode", "masks") if detector else ("backbone",):
+        found, ours = getattr(theirs, name), getattr(spec, name)
+        if found != ours:
+            raise FileError(f"{path}: {name}: {found!r}: this run's model has {ours!r}; make them the same")
+    if detector and len(theirs.class_names) != len(spec.class_names):
         raise FileError(
-            f"{weights}: classes: {len(checkpoint.spec.class_names)}: this run has {len(spec.class_names)}; "
+            f"{path}: classes: {len(theirs.class_names)}: this run has {len(spec.class_names)}; "
             "start from weights with as many"
         )
-    model = build_detector(spec, seed=seed)
-    # Random state is the run's own, and which layers have any depends on model.stochastic_depth.
-    tensors = {name: value for name, value in checkpoint.group("model").items() if RANDOM_STATE not in name}
-    own = {v.path: np.asarray(v) for v in model.variables if RANDOM_STATE in v.path}
-    restore_model(model, {**tensors, **own}, weights)
-    return model
+
+
+def _values(model: keras.Model, ending: str = "") -> dict[str, np.ndarray]:
+    """Variables whose path holds ``ending``, by path."""
+    return {variable.path: np.asarray(variable) for variable in model.variables if ending in variable.path}

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from engine.checkpoint import read_checkpoint, rebuild
+from engine.checkpoint import detector_spec_of, read_checkpoint, rebuild
 from nets.decode import decode
 from nets.nms import PaddedDetections, suppress
 from utils.boxes import clip
@@ -35,7 +35,7 @@ class Predictor:
     def load(cls, path: str | Path) -> Predictor:
         """Rebuilds the detector of a checkpoint. FileError when the file is missing, foreign or damaged."""
         checkpoint = read_checkpoint(path)
-        return cls(rebuild(checkpoint, path), checkpoint.spec)
+        return cls(rebuild(checkpoint, path), detector_spec_of(checkpoint, path))
 
     def predict_batch(self, images: Sequence[ImageArray], score: float = 0.5, iou: float = 0.3) -> list[Detections]:
         """Detections of each RGB uint8 image [H, W, 3] of any size, boxes in its own pixels, best first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import tensorflow as tf
 import yaml
 
 from utils.classes import write_classes
-from utils.config import RunConfig
 from utils.errors import ConfigError, FileError
 from utils.files import write_atomically
 
 EpochMetrics = dict[str, Any]
+BEST = "best"
 
 
 class RunDirectory:
@@ -28,14 +29,14 @@ class RunDirectory:
         self.metrics_file = self.path / "metrics.jsonl"
         self.last = self.path / "last"
         self.previous = self.path / "previous"
-        self.best = self.path / "best"
+        self.best = self.path / BEST
         self.plots = self.path / "plots"
         self._events: Any = None
 
-    def start(self, config: RunConfig, class_names: tuple[str, ...]) -> None:
-        """Makes a new run. ConfigError when one is already here."""
+    def start(self, config: Any, class_names: tuple[str, ...], inputs: Iterable[str] = ()) -> None:
+        """Makes a new run of ``config``, whose fields ``inputs`` name files. ConfigError when one is already here."""
         self.refuse_used()
-        text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(_plain(config, inputs), sort_keys=False, allow_unicode=True)
         write_atomically(self.config_file, text)
         write_classes(self.path / "classes.txt", class_names)
 
@@ -81,10 +82,10 @@ class RunDirectory:
         return self._events
 
 
-def _plain(config: RunConfig) -> dict[str, Any]:
+def _plain(config: Any, inputs: Iterable[str]) -> dict[str, Any]:
     """The config as YAML can hold it: tuples become lists. Its files are named so that they are found from anywhere."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    for section, name in (("data", "train"), ("data", "val"), ("data", "classes"), ("model", "anchors")):
+    for section, name in (field.split(".") for field in inputs):
         if os.path.exists(plain[section][name]):
             plain[section][name] = os.path.abspath(plain[section][name])
     return plain

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
-from engine.checkpoint import Checkpoint, read_checkpoint
+from engine.checkpoint import Checkpoint, Spec, kind_of, read_checkpoint
 from engine.detection_setup import DetectionSetup
 from engine.plan import phases
 from engine.run_directory import RunDirectory
-from engine.task import Config, Setup, Spec
+from engine.task import Config, Setup
 from engine.training import Trainer
 from utils.config import RunConfig, TrainConfig
 from utils.errors import ConfigError, FileError
 from utils.progress import Reporter
 
-SETUPS = {RunConfig: DetectionSetup}
+SETUPS: dict[type[Config], Callable[[Any], Setup]] = {RunConfig: DetectionSetup}
 
 
 def start_run(
@@ -29,7 +31,7 @@ def start_run(
     run.refuse_used()
     _refuse_inputs_as_output(setup, run)
     trainer = _trainer(setup, spec, run, reporter, strategy, config.model.weights)
-    run.start(config, spec.class_names)
+    run.start(config, spec.class_names, setup.inputs())
     return trainer
 
 
@@ -40,7 +42,10 @@ def resume_run(
     setup = SETUPS[type(config)](config)
     run = RunDirectory(run_dir)
     checkpoint, source = _newest(run, reporter)
-    if checkpoint.spec.class_names != setup.spec().class_names:
+    asked = setup.spec()
+    if not isinstance(checkpoint.spec, type(asked)):
+        raise ConfigError(f"{run.path}: is the run of a {kind_of(checkpoint.spec)}, not of a {kind_of(asked)}")
+    if checkpoint.spec.class_names != asked.class_names:
         classes = setup.inputs()[setup.class_source]
         raise ConfigError(f"{run.path}: class list: differs from {classes}; restore it or start anew")
     trainer = _trainer(setup, checkpoint.spec, run, reporter, strategy, "none")

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
+from engine.checkpoint import Spec
 from engine.dataset import Batch
 from engine.run_directory import RunDirectory
-from utils.config import DetectorSpec, RunConfig
+from utils.classifier_config import ClassifierRunConfig
+from utils.config import RunConfig
 from utils.progress import Reporter
 
 Tensor = Any
-Spec = DetectorSpec
-Config = RunConfig
+Config = RunConfig | ClassifierRunConfig
 
 
 class Measurement(NamedTuple):

@@ -13,11 +13,14 @@ import tensorflow as tf
 from engine import detection_setup, startup
 from engine.checkpoint import Checkpoint, model_tensors, save_checkpoint
 from engine.detection_setup import initial_detector
+from engine.inference import Predictor
 from engine.startup import default_strategy
+from nets.backbones import build_classifier
 from nets.layers import SeededDropout
 from tests.specs import detector_spec
+from utils.classifier_config import ClassifierSpec
 from utils.config import DataConfig, RunConfig
-from utils.errors import ConfigError
+from utils.errors import ConfigError, FileError
 from utils.progress import Quiet
 
 
@@ -69,3 +72,30 @@ def test_a_folder_that_holds_a_run_is_refused_before_any_image_is_read(
 
 def test_one_device_needs_no_mirrors() -> None:
     assert default_strategy() is tf.distribute.get_strategy()
+
+
+def test_a_classifier_starts_the_backbone_of_a_detector(tmp_path: Path) -> None:
+    spec = ClassifierSpec(("cat", "dog", "emu"), "efficientnet_b0", 64)
+    classifier = build_classifier(spec.backbone, classes=3, seed=1)
+    run = tmp_path / "run"
+    save_checkpoint(run / "best", Checkpoint(spec, model_tensors(classifier)))
+    said: list[str] = []
+    detector = initial_detector(detector_spec(), str(run), seed=2, say=said.append)
+
+    wanted = {v.path: np.asarray(v) for v in classifier.variables}
+    backbone = detector.get_layer("backbone")
+    for variable in backbone.weights:
+        np.testing.assert_array_equal(variable, wanted[variable.path])
+    top = ("top_conv/kernel", "top_bn/gamma", "top_bn/beta", "top_bn/moving_mean", "top_bn/moving_variance")
+    left_out = len((*top, "predictions/kernel", "predictions/bias"))
+    assert said == [
+        f"{run / 'best'}: the backbone starts from {len(backbone.weights)} tensors of this classifier; "
+        f"{left_out} of its top are left out"
+    ]
+    fresh = initial_detector(detector_spec(), "none", seed=2)
+    head = "head_P5_logits"
+    np.testing.assert_array_equal(detector.get_layer(head).kernel, fresh.get_layer(head).kernel)
+    with pytest.raises(FileError, match="backbone: 'efficientnet_b0': this run's model has 'efficientnet_b1'"):
+        initial_detector(detector_spec(backbone="efficientnet_b1"), str(run))
+    with pytest.raises(FileError, match="holds a classifier: a detector is needed here"):
+        Predictor.load(run / "best")

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from engine import detection_task, training
 from engine.checkpoint import read_checkpoint
+from engine.detection_setup import DetectionSetup
 from engine.detection_task import DetectionTask
 from engine.evaluation import Evaluation
 from engine.interrupts import StopRequest
@@ -168,7 +169,7 @@ def test_the_config_of_a_run_names_its_files_so_that_any_folder_finds_them(
     for name in ("2007", "val list.txt", "classes.txt"):
         Path(name).touch()
     config = RunConfig(data=DataConfig(train="2007", val="val list.txt", classes="classes.txt"))
-    RunDirectory("run").start(config, ("a",))
+    RunDirectory("run").start(config, ("a",), DetectionSetup(config).inputs())
     monkeypatch.chdir(tmp_path / "elsewhere")
     back = read_run_config(tmp_path / "here" / "run" / "config.yaml")
     assert back.data.train == str(tmp_path / "here" / "2007")
