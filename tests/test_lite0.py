@@ -68,7 +68,7 @@ def test_equals_the_authors_code(classifier, size_hw: tuple[int, int]) -> None:
     logits, taps = authors_logits_and_taps(image)
     np.testing.assert_allclose(logits_of(classifier, image), logits, rtol=0, atol=LIMIT)
     for ours, theirs in zip(build_backbone(NAME, weights="package")(image).values(), taps, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=LIMIT)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=LIMIT)  # they reach 50
 
 
 def symmetric(make: Callable) -> Callable:
