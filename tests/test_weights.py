@@ -23,6 +23,7 @@ from utils.errors import ConfigError, FileError
 
 NAME = "efficientnet_b0"
 TOP = BACKBONES[NAME].top_layers
+PACKAGE = "--model.backbone=efficientnet_lite0 --model.weights=package"
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +234,7 @@ def test_without_internet_the_way_out_is_said(monkeypatch, cache: Path) -> None:
     with pytest.raises(FileError) as caught:
         build_backbone(NAME, weights="imagenet")
     message = str(caught.value)
-    for part in (BACKBONES[NAME].without_top.url, str(cache / "efficientnetb0_notop.h5"), "--model.weights FILE"):
+    for part in (BACKBONES[NAME].without_top.url, str(cache / "efficientnetb0_notop.h5"), "--model.weights FILE", PACKAGE):
         assert part in message
     assert list(cache.iterdir()) == []
 

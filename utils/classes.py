@@ -8,6 +8,9 @@ from pathlib import Path
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically
 from utils.inputs import open_regular
+from utils.shipped import ROOT, SHIPPED_FOLDER
+
+IMAGENET = "imagenet_classes.txt"
 
 
 def read_classes(path: str | Path, warn: Callable[[str], None] | None = None) -> tuple[str, ...]:
@@ -39,6 +42,15 @@ def read_classes(path: str | Path, warn: Callable[[str], None] | None = None) ->
     if not first_line:
         raise ConfigError(f"{path}: holds no class: write one class name a line")
     return tuple(first_line)
+
+
+def imagenet_class_names() -> tuple[str, ...]:
+    """The 1000 classes that ImageNet weights know, in their order; nothing is fetched.
+
+    Names are those of Keras' ``imagenet_class_index.json``, spaces for underscores; the two that it gives twice, crane
+    and maillot, are told apart.
+    """
+    return read_classes(ROOT / SHIPPED_FOLDER / IMAGENET)
 
 
 def write_classes(path: str | Path, class_names: Iterable[str]) -> None:

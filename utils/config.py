@@ -41,9 +41,9 @@ class ModelConfig:
     """What a run builds."""
 
     backbone: str = "efficientnet_b0"
-    """A name of the backbone registry, such as efficientnet_b0 .. efficientnet_b7."""
+    """A name of the backbone registry, such as efficientnet_b0 .. efficientnet_b7 or efficientnet_lite0."""
     weights: str = "none"
-    """Start of the backbone: none, imagenet, or a weights file; a checkpoint starts the whole detector."""
+    """Start of the backbone: none, imagenet, package, or a weights file; a checkpoint starts the whole detector."""
     input_size: int = 416
     """Side of the square input in pixels, a multiple of 32."""
     resize: ResizeRule = "letterbox"

@@ -37,13 +37,23 @@ STAGES = (
 )
 
 
+def block_name(stage: int, repeat: int) -> str:
+    """What the names of a block's layers begin with; stages count from 1, repeats from 0."""
+    return f"block{stage}{chr(ord('a') + repeat)}_"
+
+
 @dataclass(frozen=True)
 class EfficientNet:
-    """One size of the family: ``width`` scales channels, ``depth`` scales repeats, ``dropout`` is before the top."""
+    """One size of the family: ``width`` scales channels, ``depth`` scales repeats, ``dropout`` is before the top.
+
+    ``lite`` makes B0 EfficientNet-Lite0: ReLU6 for swish, no squeeze-and-excitation. Larger Lites would also leave the
+    stem, the top and the first and last stage unscaled.
+    """
 
     width: float
     depth: float
     dropout: float
+    lite: bool = False
 
     def filters(self, count: int) -> int:
         """``count`` scaled to a multiple of 8, never more than 10% below."""
@@ -58,20 +68,21 @@ class EfficientNet:
     def trunk(self, x: Any, make: LayerFactory) -> Any:
         """Normalised image [B, H, W, 3] -> output of stage 7 [B, H/32, W/32, C]."""
         x = make.conv(self.filters(32), 3, "stem_conv", strides=2)(x)
-        x = Silu(name="stem_activation")(make.norm("stem_bn")(x))
+        x = _activation("stem_activation", self.lite)(make.norm("stem_bn")(x))
         block_count = sum(self.repeats(stage.repeats) for stage in STAGES)
         index = 0
         for number, stage in enumerate(STAGES, start=1):
             for repeat in range(self.repeats(stage.repeats)):
                 first = repeat == 0
                 block = Block(
-                    name=f"block{number}{chr(ord('a') + repeat)}_",
+                    name=block_name(number, repeat),
                     kernel=stage.kernel,
                     stride=stage.stride if first else 1,
                     filters_in=self.filters(stage.filters_in if first else stage.filters_out),
                     filters_out=self.filters(stage.filters_out),
                     expand=stage.expand,
                     drop_rate=make.stochastic_depth * index / block_count,
+                    lite=self.lite,
                 )
                 x = block.apply(x, make)
                 index += 1
@@ -80,7 +91,7 @@ class EfficientNet:
     def top(self, x: Any, classes: int, make: LayerFactory) -> Any:
         """Output of stage 7 -> class probabilities [B, classes]."""
         x = make.conv(self.filters(1280), 1, "top_conv")(x)
-        x = Silu(name="top_activation")(make.norm("top_bn")(x))
+        x = _activation("top_activation", self.lite)(make.norm("top_bn")(x))
         x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
         x = make.dropout(self.dropout, "top_dropout")(x)
         start = keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform", seed=seed_for(make.seed, "predictions"))
@@ -92,7 +103,7 @@ class EfficientNet:
 
 @dataclass(frozen=True)
 class Block:
-    """Inverted residual with squeeze-and-excitation (arXiv:1801.04381, arXiv:1709.01507)."""
+    """Inverted residual (arXiv:1801.04381), unless ``lite`` with squeeze-and-excitation (arXiv:1709.01507)."""
 
     name: str
     kernel: int
@@ -101,15 +112,17 @@ class Block:
     filters_out: int
     expand: int
     drop_rate: float
+    lite: bool = False
 
     def apply(self, inputs: Any, make: LayerFactory) -> Any:
         """[B, H, W, filters_in] -> [B, H/stride, W/stride, filters_out]."""
         x, wide = inputs, self.filters_in * self.expand
         if self.expand != 1:
             x = make.conv(wide, 1, f"{self.name}expand_conv")(x)
-            x = Silu(name=f"{self.name}expand_activation")(make.norm(f"{self.name}expand_bn")(x))
+            x = _activation(f"{self.name}expand_activation", self.lite)(make.norm(f"{self.name}expand_bn")(x))
         x = make.depthwise(self.kernel, f"{self.name}dwconv", strides=self.stride)(x)
-        x = self._excite(make.norm(f"{self.name}bn")(x), wide, make)
+        x = make.norm(f"{self.name}bn")(x)
+        x = _activation(f"{self.name}activation", lite=True)(x) if self.lite else self._excite(x, wide, make)
         x = make.norm(f"{self.name}project_bn")(make.conv(self.filters_out, 1, f"{self.name}project_conv")(x))
         if self.stride == 1 and self.filters_in == self.filters_out:
             if self.drop_rate > 0:
@@ -123,3 +136,7 @@ class Block:
         weight = make.conv(narrow, 1, f"{self.name}se_reduce", bias=True, activation="silu")(weight)
         weight = make.conv(wide, 1, f"{self.name}se_expand", bias=True, activation="sigmoid")(weight)
         return keras.layers.Multiply(name=f"{self.name}se_excite")([x, weight])
+
+
+def _activation(name: str, lite: bool) -> Any:
+    return keras.layers.ReLU(6.0, name=name) if lite else Silu(name=name)

