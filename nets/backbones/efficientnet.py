@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from nets.layers import LayerFactory, seed_for
+from nets.layers import LayerFactory, multiple_of_8
 from nets.silu import Silu, SiluAndMean
 
 SE_RATIO = 0.25
@@ -47,9 +47,7 @@ class EfficientNet:
 
     def filters(self, count: int) -> int:
         """``count`` scaled to a multiple of 8, never more than 10% below."""
-        scaled = count * self.width
-        rounded = max(8, int(scaled + 4) // 8 * 8)
-        return rounded + 8 if rounded < 0.9 * scaled else rounded
+        return multiple_of_8(count * self.width)
 
     def repeats(self, count: int) -> int:
         """``count`` scaled and rounded up."""
@@ -77,17 +75,13 @@ class EfficientNet:
                 index += 1
         return x
 
-    def top(self, x: Any, classes: int, make: LayerFactory) -> Any:
-        """Output of stage 7 -> class probabilities [B, classes]."""
+    def top(self, x: Any, classes: int, make: LayerFactory, probabilities: bool) -> Any:
+        """Output of stage 7 -> class probabilities [B, classes], or logits."""
         x = make.conv(self.filters(1280), 1, "top_conv")(x)
         x = Silu(name="top_activation")(make.norm("top_bn")(x))
         x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
         x = make.dropout(self.dropout, "top_dropout")(x)
-        start = keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform", seed=seed_for(make.seed, "predictions"))
-        dense = keras.layers.Dense(
-            classes, activation="softmax", kernel_initializer=start, dtype="float32", name="predictions"
-        )
-        return dense(x)
+        return make.predictions(classes, probabilities)(x)
 
 
 @dataclass(frozen=True)
