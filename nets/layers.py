@@ -155,6 +155,27 @@ class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), **own}
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class PointwiseConv2D(keras.layers.Conv2D):  # type: ignore[misc]
+    """A 1x1 convolution of stride 1 that learns as the matrix product it is.
+
+    On CPU the gradient of TensorFlow's convolution is up to 35 times slower where few pixels are left: three quarters
+    of a training step of MobileNet on 32 px images. In inference, and on GPU, it is a plain convolution.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """[B, H, W, C] -> [B, H, W, filters]."""
+        if not (training and self.trainable) or tf.config.list_physical_devices("GPU"):
+            return super().call(inputs)
+        kernel = tf.convert_to_tensor(self.kernel)[0, 0]
+        flat = tf.matmul(tf.reshape(inputs, [-1, inputs.shape[-1]]), kernel)
+        outputs = tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], [self.filters]], 0))
+        outputs.set_shape([*inputs.shape[:-1], self.filters])
+        if self.use_bias:
+            outputs = outputs + tf.convert_to_tensor(self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """What a network expects of its input: (x - mean) / std on raw RGB 0..255."""
@@ -224,9 +245,8 @@ class LayerFactory:
     ) -> Any:
         """A convolution; 'same' is for stride 2 the official graphs' ``correct_pad``, at every size."""
         kernel = self.kernel_initializer(name)
-        return keras.layers.Conv2D(
-            filters, size, strides, padding, use_bias=bias, kernel_initializer=kernel, name=name, **kwargs
-        )
+        layer = PointwiseConv2D if size == strides == 1 else keras.layers.Conv2D
+        return layer(filters, size, strides, padding, use_bias=bias, kernel_initializer=kernel, name=name, **kwargs)
 
     def depthwise(self, size: int, name: str, strides: int = 1, padding: str = "same") -> Any:
         """A depthwise convolution without bias, padded like ``conv``."""
