@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from nets.backbones import backbone_spec
 from utils.anchors import read_anchors
 from utils.classes import read_classes
 from utils.config import LEVELS, DetectorSpec, PhaseConfig, RunConfig, TrainConfig, package_versions
@@ -27,14 +28,15 @@ def detector_spec(config: RunConfig, warn: Callable[[str], None] | None = None) 
     model = config.model
     anchors = read_anchors(own_or_shipped(model.anchors)) * (model.input_size / model.anchor_size)
     per_level = len(anchors) // len(LEVELS)
+    backbone = backbone_spec(model.backbone)
     return DetectorSpec(
         class_names=read_classes(own_or_shipped(config.data.classes), warn),
-        backbone=model.backbone,
+        backbone=backbone.name,
         input_size=model.input_size,
         anchors_wh_px=tuple((float(w), float(h)) for w, h in anchors),
         masks=tuple(tuple(range(i * per_level, (i + 1) * per_level)) for i in range(len(LEVELS))),
         resize=model.resize,
-        separable_head=model.separable_head,
+        separable_head=backbone.separable_head if model.separable_head is None else model.separable_head,
         decode=model.decode,
         prior_probability=model.prior_probability,
         batch_norm_momentum=model.batch_norm_momentum,

@@ -1,4 +1,4 @@
-"""Published weights files: fetched once, checked against their published checksum, kept where Keras keeps them."""
+"""Published weights files: fetched once, checked against their checksum, kept where Keras keeps them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from utils.files import replacing
 
 TIMEOUT_SECONDS = 20
 CHUNK_BYTES = 1 << 20
+HDF5_START = b"\x89HDF\r\n\x1a\n"
 
 
 def cache_directory() -> Path:
@@ -23,26 +24,36 @@ def cache_directory() -> Path:
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
-def fetch_official(url: str, md5: str, progress: Callable[[int, int], None] | None = None) -> Path:
+def fetch_official(url: str, md5: str | None, progress: Callable[[int, int], None] | None = None) -> Path:
     """Local path of the file at ``url``, downloaded if it is not here or its MD5 is not ``md5``.
 
+    Without ``md5`` (no checksum is published for some) it must be a whole HDF5 file; what it holds, the loader checks.
     ``progress`` hears the bytes received and the total (0 when unknown). FileError, saying what to do instead, when it
     cannot be had or is not the published file.
     """
     target = cache_directory() / url.rpartition("/")[2]
-    if target.is_file() and _md5(target) == md5:
+    if target.is_file() and (md5 is None or _md5(target) == md5):
         return target
     with replacing(target) as temporary:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
-                _receive(response, temporary, progress)
+                received, total = _receive(response, temporary, progress)
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", None) or error
             raise FileError(f"{target.name}: cannot be downloaded from {url} ({reason}){_else(target)}") from error
-        found = _md5(temporary)
-        if found != md5:
+        if md5 is None:
+            _check_whole(url, temporary, received, total, target)
+        elif (found := _md5(temporary)) != md5:
             raise FileError(f"{url}: MD5 {found}: is not the published {md5}{_else(target)}")
     return target
+
+
+def _check_whole(url: str, path: Path, received: int, total: int, target: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(len(HDF5_START))
+    if start != HDF5_START or (total and received != total):
+        what = f"{received} of {total or 'unknown'} bytes, starting {start!r}"
+        raise FileError(f"{url}: {what}: is no whole weights file (no checksum is published for it){_else(target)}")
 
 
 def _else(target: Path) -> str:
@@ -53,7 +64,9 @@ def _else(target: Path) -> str:
     )
 
 
-def _receive(response: http.client.HTTPResponse, path: Path, progress: Callable[[int, int], None] | None) -> None:
+def _receive(
+    response: http.client.HTTPResponse, path: Path, progress: Callable[[int, int], None] | None
+) -> tuple[int, int]:
     total, received = int(response.headers.get("Content-Length") or 0), 0
     with path.open("wb") as file:
         while chunk := response.read(CHUNK_BYTES):
@@ -61,6 +74,7 @@ def _receive(response: http.client.HTTPResponse, path: Path, progress: Callable[
             received += len(chunk)
             if progress is not None:
                 progress(received, total)
+    return received, total
 
 
 def _md5(path: Path) -> str:

@@ -155,6 +155,27 @@ class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), **own}
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class PointwiseConv2D(keras.layers.Conv2D):  # type: ignore[misc]
+    """A 1x1 convolution of stride 1 that learns as the matrix product it is.
+
+    On CPU the gradient of TensorFlow's convolution is up to 35 times slower where few pixels are left: three quarters
+    of a training step of MobileNet on 32 px images. In inference, and on GPU, it is a plain convolution.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """[B, H, W, C] -> [B, H, W, filters]."""
+        if not (training and self.trainable) or tf.config.list_physical_devices("GPU"):
+            return super().call(inputs)
+        kernel = tf.convert_to_tensor(self.kernel)[0, 0]
+        flat = tf.matmul(tf.reshape(inputs, [-1, inputs.shape[-1]]), kernel)
+        outputs = tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], [self.filters]], 0))
+        outputs.set_shape([*inputs.shape[:-1], self.filters])
+        if self.use_bias:
+            outputs = outputs + tf.convert_to_tensor(self.bias)
+        return outputs if self.activation is None else self.activation(outputs)
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """What a network expects of its input: (x - mean) / std on raw RGB 0..255."""
@@ -187,6 +208,12 @@ class PixelNormalization(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "mean_px": self.mean_px, "std_px": self.std_px}
 
 
+def multiple_of_8(count: float) -> int:
+    """``count`` channels rounded to a multiple of 8, at least 8 and never more than 10% below."""
+    rounded = max(8, int(count + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * count else rounded
+
+
 @dataclass(frozen=True)
 class LayerFactory:
     """Makes the layers of one network: initial values follow from ``seed`` and each layer's name alone."""
@@ -206,19 +233,41 @@ class LayerFactory:
             return keras.initializers.RandomNormal(stddev=self.kernel_std, seed=seed)
         return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal", seed=seed)
 
-    def conv(self, filters: int, size: int, name: str, strides: int = 1, bias: bool = False, **kwargs: Any) -> Any:
-        """A convolution padded 'same': for stride 2 that is the official graphs' ``correct_pad``, at every size."""
+    def conv(
+        self,
+        filters: int,
+        size: int,
+        name: str,
+        strides: int = 1,
+        bias: bool = False,
+        padding: str = "same",
+        **kwargs: Any,
+    ) -> Any:
+        """A convolution; 'same' is for stride 2 the official graphs' ``correct_pad``, at every size."""
         kernel = self.kernel_initializer(name)
-        return keras.layers.Conv2D(
-            filters, size, strides, "same", use_bias=bias, kernel_initializer=kernel, name=name, **kwargs
-        )
+        layer = PointwiseConv2D if size == strides == 1 else keras.layers.Conv2D
+        return layer(filters, size, strides, padding, use_bias=bias, kernel_initializer=kernel, name=name, **kwargs)
 
-    def depthwise(self, size: int, name: str, strides: int = 1) -> Any:
+    def depthwise(self, size: int, name: str, strides: int = 1, padding: str = "same") -> Any:
         """A depthwise convolution without bias, padded like ``conv``."""
         kernel = self.kernel_initializer(name)
         return keras.layers.DepthwiseConv2D(
-            size, strides, "same", use_bias=False, depthwise_initializer=kernel, name=name
+            size, strides, padding, use_bias=False, depthwise_initializer=kernel, name=name
         )
+
+    def predictions(self, classes: int, probabilities: bool) -> Any:
+        """The classification layer: [B, C] -> probabilities [B, classes], or logits, in float32."""
+        return keras.layers.Dense(
+            classes,
+            activation="softmax" if probabilities else None,
+            kernel_initializer=self.predictions_initializer("predictions"),
+            dtype="float32",
+            name="predictions",
+        )
+
+    def predictions_initializer(self, name: str) -> keras.Initializer:
+        """The start of the kernel of a classification layer."""
+        return keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform", seed=seed_for(self.seed, name))
 
     def norm(self, name: str) -> FusedBatchNormalization:
         """Batch normalization with the network's momentum and epsilon."""
@@ -227,6 +276,10 @@ class LayerFactory:
     def dropout(self, rate: float, name: str, whole_samples: bool = False) -> SeededDropout:
         """Dropout, or with ``whole_samples`` stochastic depth."""
         return SeededDropout(rate, seed_for(self.seed, name), whole_samples, name=name)
+
+    def relu6(self, name: str) -> Any:
+        """ReLU that ends at 6."""
+        return keras.layers.ReLU(6.0, name=name)
 
     def leaky_relu(self, name: str) -> Any:
         """Leaky ReLU with YOLO's slope of 0.1."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 
 from nets.layers import Normalisation
 from utils.errors import ConfigError, FileError
+from utils.files import replacing
 
 Tensors = dict[str, Any]
 INPUT_LAYER = re.compile(r"(normalization|rescaling)(_\d+)?")
@@ -39,11 +40,15 @@ def load_h5(
     skip_layers: Collection[str] = (),
     fresh_layers: Collection[str] = (),
     network: str = "",
+    classification_layer: str = "predictions",
+    older_names: bool = False,
 ) -> LoadReport:
     """Gives every weight of ``model`` its value from the file, or changes nothing and raises.
 
     ``skip_layers`` of the file are not for this model; ``fresh_layers`` of the model keep what they have. The input
-    layers of the file must mean ``normalisation``, which is part of the model; errors call the model ``network``.
+    layers of the file must mean ``normalisation``, which is part of the model; errors call the model ``network``. With
+    ``older_names`` a file may name its layers otherwise, if they come in the order of the model's and, where those
+    follow, of ``skip_layers``: every layer of such a network needs the one before, so their order is one and the same.
     FileError: missing, unreadable, damaged, not HDF5, with links out of it. ConfigError: weights of another network,
     class count or input rule.
     """
@@ -53,7 +58,11 @@ def load_h5(
         inputs = {name: tensors for name, tensors in stored.items() if INPUT_LAYER.fullmatch(name)}
         for tensors in inputs.values():
             _check_input_rule(tensors, normalisation, file_path)
-        return take(model, stored, file_path, {*inputs, *skip_layers}, fresh_layers, network)
+        if older_names:
+            own = [layer.name for layer in model.layers if layer.weights and layer.name not in fresh_layers]
+            stored = _renamed(stored, list(dict.fromkeys([*own, *skip_layers])))
+        left_out = {*inputs, *skip_layers}
+        return take(model, stored, file_path, left_out, fresh_layers, network, classification_layer)
 
 
 def take(
@@ -63,6 +72,7 @@ def take(
     left_out: Collection[str] = (),
     fresh_layers: Collection[str] = (),
     network: str = "",
+    classification_layer: str = "predictions",
 ) -> LoadReport:
     """Gives every weight of ``model`` its value, or changes nothing and raises. ``stored``: layer -> leaf -> tensor.
 
@@ -74,13 +84,36 @@ def take(
         if layer.weights and layer.name not in fresh_layers
     }
     used = {name: tensors for name, tensors in stored.items() if name not in left_out}
-    _check_same_layers(wanted, used, network or model.name, path)
-    pairs = [pair for name in wanted for pair in _pairs(name, wanted[name], used[name], path)]
+    _check_same_layers(wanted, used, network or model.name, classification_layer, path)
+    pairs = [pair for name in wanted for pair in _pairs(name, wanted[name], used[name], classification_layer, path)]
     values = [(weight, _read(tensor, name, path)) for name, weight, tensor in pairs]
     for weight, value in values:
         weight.assign(value)
     skipped = tuple(f"{name}/{leaf}" for name in stored if name in left_out for leaf in stored[name])
     return LoadReport(tuple(name for name, _, _ in pairs), skipped)
+
+
+def save_h5(model: keras.Model, path: str | Path, normalisation: Normalisation | None = None) -> None:
+    """Writes the weights as the official files hold them, for ``load_h5`` and for Keras' own ``load_weights``.
+
+    ``normalisation`` is written too where given: EfficientNet's files alone hold what their input is.
+    """
+    layers: dict[str, Tensors] = {
+        layer.name: {_leaf(weight.path): np.asarray(weight) for weight in layer.weights}
+        for layer in model.layers
+        if layer.weights
+    }
+    if normalisation is not None:
+        mean, std = (np.array(values, np.float32) / 255 for values in (normalisation.mean_px, normalisation.std_px))
+        rule = {"mean": mean, "variance": std**2, "count": np.zeros((), np.float32)}
+        layers = {"normalization": rule, **layers}
+    with replacing(Path(path)) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in layers]
+        for name, tensors in layers.items():
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [f"{name}/{leaf}:0".encode() for leaf in tensors]
+            for leaf, tensor in tensors.items():
+                group[f"{name}/{leaf}:0"] = tensor
 
 
 @contextmanager
@@ -187,12 +220,22 @@ def _check_input_rule(tensors: Tensors, normalisation: Normalisation, path: Path
     )
 
 
-def _check_same_layers(wanted: Mapping[str, Any], stored: Mapping[str, Any], network: str, path: Path) -> None:
+def _renamed(stored: Mapping[str, Tensors], names: Sequence[str]) -> dict[str, Tensors]:
+    """The file's layers under the network's names, unless they have them. A file without top may lack the last."""
+    if set(stored) <= set(names) or len(names) - len(stored) not in (0, 1):
+        return dict(stored)
+    return dict(zip(names, stored.values(), strict=False))
+
+
+def _check_same_layers(
+    wanted: Mapping[str, Any], stored: Mapping[str, Any], network: str, classification_layer: str, path: Path
+) -> None:
     lacks = [name for name in wanted if name not in stored]
     extra = [name for name in stored if name not in wanted]
-    if lacks == ["predictions"] and not extra:
+    if lacks == [classification_layer] and not extra:
         raise ConfigError(
-            f"{path}: predictions: the file has no classification layer: give one with top, or ask for a fresh top"
+            f"{path}: {classification_layer}: the file has no classification layer:"
+            " give one with top, or ask for a fresh top"
         )
     if lacks or extra:
         parts = [
@@ -203,15 +246,17 @@ def _check_same_layers(wanted: Mapping[str, Any], stored: Mapping[str, Any], net
         raise ConfigError(f"{path}: weights of another network than {network}: {', '.join(parts)}")
 
 
-def _pairs(layer: str, weights: Tensors, tensors: Tensors, path: Path) -> Iterator[tuple[str, Any, Any]]:
+def _pairs(
+    layer: str, weights: Tensors, tensors: Tensors, classification_layer: str, path: Path
+) -> Iterator[tuple[str, Any, Any]]:
     if "depthwise_kernel" in tensors and "depthwise_kernel" not in weights:
         tensors = {leaf.removeprefix("depthwise_"): tensor for leaf, tensor in tensors.items()}
     if set(weights) != set(tensors):
         raise ConfigError(f"{path}: {layer}: holds {sorted(tensors)}, but the network needs {sorted(weights)}")
     for leaf, weight in weights.items():
         found, needed = tuple(tensors[leaf].shape), tuple(weight.shape)
-        if layer == "predictions" and found != needed and found[:-1] == needed[:-1]:
-            raise ConfigError(f"{path}: predictions: {found[-1]} classes in the file, {needed[-1]} in the network")
+        if layer == classification_layer and found != needed and found[:-1] == needed[:-1]:
+            raise ConfigError(f"{path}: {layer}: {found[-1]} classes in the file, {needed[-1]} in the network")
         if found != needed:
             raise ConfigError(f"{path}: {layer}/{leaf}: shape {found} in the file, {needed} in the network")
         yield f"{layer}/{leaf}", weight, tensors[leaf]

@@ -244,10 +244,10 @@ def test_without_the_package_the_command_that_brings_it_is_said(monkeypatch: pyt
 
 
 def test_official_files_and_packages_are_not_mixed_up() -> None:
-    with pytest.raises(ConfigError, match=r"no official file is of efficientnet_lite0; use --model\.weights package"):
+    with pytest.raises(ConfigError, match=r"no official file for efficientnet_lite0; use --model\.weights package"):
         build_backbone(NAME, weights="imagenet")
     with pytest.raises(
-        ConfigError, match=r"no package is of efficientnet_b0; set --model\.backbone to efficientnet_lite0"
+        ConfigError, match=r"no package for efficientnet_b0; set --model\.backbone to efficientnet_lite0"
     ):
         build_backbone("efficientnet_b0", weights="package")
     with pytest.raises(ConfigError, match="1000"):

@@ -234,7 +234,12 @@ def test_without_internet_the_way_out_is_said(monkeypatch, cache: Path) -> None:
     with pytest.raises(FileError) as caught:
         build_backbone(NAME, weights="imagenet")
     message = str(caught.value)
-    for part in (BACKBONES[NAME].without_top.url, str(cache / "efficientnetb0_notop.h5"), "--model.weights FILE", PACKAGE):
+    for part in (
+        BACKBONES[NAME].without_top.url,
+        str(cache / "efficientnetb0_notop.h5"),
+        "--model.weights FILE",
+        PACKAGE,
+    ):
         assert part in message
     assert list(cache.iterdir()) == []
 

@@ -41,7 +41,8 @@ class ModelConfig:
     """What a run builds."""
 
     backbone: str = "efficientnet_b0"
-    """A name of the backbone registry, such as efficientnet_b0 .. efficientnet_b7 or efficientnet_lite0."""
+    """A name that python -m nets.backbones prints, such as efficientnet_b0; mobilenet_v1_0.3, mobilenet_v2_0.6,
+    mobilenet_v1_0.3_shallow and densenet_6-12-24-16 take any other alpha and blocks."""
     weights: str = "none"
     """Start of the backbone: none, imagenet, package, or a weights file; a checkpoint starts the whole detector."""
     input_size: int = 416
@@ -52,8 +53,8 @@ class ModelConfig:
     """Anchor sizes (width,height in pixels at anchor_size), comma-separated."""
     anchor_size: int = 416
     """The input size that the anchors file was made for; they are scaled to input_size."""
-    separable_head: bool = False
-    """Swap each 3x3 of the head for a depthwise 3x3 and a 1x1."""
+    separable_head: bool | None = None
+    """Swap each 3x3 of the head for a depthwise 3x3 and a 1x1; null: the backbone's default (true for MobileNets)."""
     decode: Literal["exp", "bounded"] = "bounded"
     """exp: YOLOv3's exp(t) sizes; bounded: centre 2 sigmoid - 0.5, size (2 sigmoid)^2, which cannot explode."""
     prior_probability: float = 0.01

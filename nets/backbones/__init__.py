@@ -1,6 +1,6 @@
 """Backbones by name; ``registry`` holds the table."""
 
-from nets.backbones.build import backbone_spec, build_backbone, build_classifier
-from nets.backbones.registry import BACKBONES, BackboneSpec
+from nets.backbones.build import build_backbone, build_classifier, trunk_layers
+from nets.backbones.registry import BACKBONES, BackboneSpec, backbone_spec
 
-__all__ = ["BACKBONES", "BackboneSpec", "backbone_spec", "build_backbone", "build_classifier"]
+__all__ = ["BACKBONES", "BackboneSpec", "backbone_spec", "build_backbone", "build_classifier", "trunk_layers"]

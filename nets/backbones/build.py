@@ -8,23 +8,14 @@ from typing import Any
 import keras
 
 from nets.backbones.packaged import load_packaged
-from nets.backbones.registry import BACKBONES, BackboneSpec, OfficialFile, PackagedFile
+from nets.backbones.registry import BACKBONES, BackboneSpec, OfficialFile, PackagedFile, backbone_spec
 from nets.fetch import fetch_official
 from nets.layers import STOCHASTIC_DEPTH, LayerFactory, PixelNormalization
 from nets.weights import load_h5
 from utils.config import LEVELS
-from utils.errors import ConfigError, did_you_mean
+from utils.errors import ConfigError
 
 Shape = tuple[int | None, int | None, int]
-PREDICTIONS = "predictions"
-
-
-def backbone_spec(name: str) -> BackboneSpec:
-    """The registry's row for ``name``; ConfigError naming the nearest when there is none."""
-    if name not in BACKBONES:
-        known = ", ".join(BACKBONES)
-        raise ConfigError(f"model.backbone: {name}: unknown{did_you_mean(name, BACKBONES)}; known are {known}")
-    return BACKBONES[name]
 
 
 def build_backbone(
@@ -60,22 +51,31 @@ def build_classifier(
     batch_norm_momentum: float = 0.99,
     seed: int = 0,
     fresh_top: bool = False,
+    probabilities: bool = True,
 ) -> keras.Model:
-    """Raw RGB 0..255 [B, H, W, 3] (uint8 or float) -> class probabilities [B, classes].
+    """Raw RGB 0..255 [B, H, W, 3] (uint8 or float) -> float32 class probabilities [B, classes], or logits.
 
-    ``weights`` and errors as ``build_backbone``. With ``fresh_top`` the last layer keeps its random start whatever the
-    file holds, so that ``classes`` is free and a file without top will do.
+    ``weights`` and errors as ``build_backbone``; ``probabilities`` changes neither weights nor names. With
+    ``fresh_top`` the last layer keeps its random start whatever the file holds, so that ``classes`` is free and a file
+    without top will do.
     """
     spec = backbone_spec(name)
     if weights in ("imagenet", "package") and classes != 1000 and not fresh_top:
         raise ConfigError(f"classes: {classes}: ImageNet weights have 1000; fresh_top learns a new last layer")
     make = LayerFactory(seed, batch_norm_momentum)
     inputs, features = _trunk(spec, input_shape, make)
-    model = keras.Model(inputs, spec.architecture.top(features, classes, make), name=name)
-    fresh = (PREDICTIONS,) if fresh_top else ()
+    model = keras.Model(inputs, spec.architecture.top(features, classes, make, probabilities), name=name)
+    fresh = (spec.classification_layer,) if fresh_top else ()
     official = spec.without_top if fresh_top else spec.with_top
     _load(model, spec, weights, official, skip_layers=fresh, fresh_layers=fresh)
     return model
+
+
+def trunk_layers(classifier: keras.Model, name: str) -> list[keras.layers.Layer]:
+    """The layers that the classifier of backbone ``name`` shares with its detector: all from the image to P5."""
+    layers = list(classifier.layers)
+    last = classifier.get_layer(backbone_spec(name).taps[-1])
+    return layers[: layers.index(last) + 1]
 
 
 def _trunk(spec: BackboneSpec, input_shape: Shape, make: LayerFactory) -> tuple[Any, Any]:
@@ -100,15 +100,28 @@ def _load(
         return
     if weights == "imagenet":
         if official is None:
-            raise ConfigError(
-                f"model.weights: imagenet: no official file is of {spec.name}; use --model.weights package"
-            )
+            raise ConfigError(_no_official_file(spec))
         weights = fetch_official(official.url, official.md5)
-    load_h5(model, weights, spec.normalisation, skip_layers, fresh_layers, network=spec.name)
+    load_h5(
+        model,
+        weights,
+        spec.normalisation,
+        skip_layers,
+        fresh_layers,
+        network=spec.name,
+        classification_layer=spec.classification_layer,
+        older_names=spec.older_names,
+    )
+
+
+def _no_official_file(spec: BackboneSpec) -> str:
+    known = ", ".join(name for name, row in BACKBONES.items() if row.with_top)
+    instead = "use --model.weights package" if spec.packaged else f"there is one for {known}"
+    return f"model.weights: imagenet: no official file for {spec.name}; {instead}"
 
 
 def _packaged(spec: BackboneSpec) -> PackagedFile:
     if spec.packaged is None:
         have = ", ".join(row.name for row in BACKBONES.values() if row.packaged)
-        raise ConfigError(f"model.weights: package: no package is of {spec.name}; set --model.backbone to {have}")
+        raise ConfigError(f"model.weights: package: no package for {spec.name}; set --model.backbone to {have}")
     return spec.packaged

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from nets.layers import LayerFactory, seed_for
+from nets.layers import LayerFactory, multiple_of_8
 from nets.silu import Silu, SiluAndMean
 
 SE_RATIO = 0.25
@@ -57,9 +57,7 @@ class EfficientNet:
 
     def filters(self, count: int) -> int:
         """``count`` scaled to a multiple of 8, never more than 10% below."""
-        scaled = count * self.width
-        rounded = max(8, int(scaled + 4) // 8 * 8)
-        return rounded + 8 if rounded < 0.9 * scaled else rounded
+        return multiple_of_8(count * self.width)
 
     def repeats(self, count: int) -> int:
         """``count`` scaled and rounded up."""
@@ -68,7 +66,7 @@ class EfficientNet:
     def trunk(self, x: Any, make: LayerFactory) -> Any:
         """Normalised image [B, H, W, 3] -> output of stage 7 [B, H/32, W/32, C]."""
         x = make.conv(self.filters(32), 3, "stem_conv", strides=2)(x)
-        x = _activation("stem_activation", self.lite)(make.norm("stem_bn")(x))
+        x = _activation("stem_activation", self.lite, make)(make.norm("stem_bn")(x))
         block_count = sum(self.repeats(stage.repeats) for stage in STAGES)
         index = 0
         for number, stage in enumerate(STAGES, start=1):
@@ -88,17 +86,13 @@ class EfficientNet:
                 index += 1
         return x
 
-    def top(self, x: Any, classes: int, make: LayerFactory) -> Any:
-        """Output of stage 7 -> class probabilities [B, classes]."""
+    def top(self, x: Any, classes: int, make: LayerFactory, probabilities: bool) -> Any:
+        """Output of stage 7 -> class probabilities [B, classes], or logits."""
         x = make.conv(self.filters(1280), 1, "top_conv")(x)
-        x = _activation("top_activation", self.lite)(make.norm("top_bn")(x))
+        x = _activation("top_activation", self.lite, make)(make.norm("top_bn")(x))
         x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
         x = make.dropout(self.dropout, "top_dropout")(x)
-        start = keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform", seed=seed_for(make.seed, "predictions"))
-        dense = keras.layers.Dense(
-            classes, activation="softmax", kernel_initializer=start, dtype="float32", name="predictions"
-        )
-        return dense(x)
+        return make.predictions(classes, probabilities)(x)
 
 
 @dataclass(frozen=True)
@@ -119,10 +113,10 @@ class Block:
         x, wide = inputs, self.filters_in * self.expand
         if self.expand != 1:
             x = make.conv(wide, 1, f"{self.name}expand_conv")(x)
-            x = _activation(f"{self.name}expand_activation", self.lite)(make.norm(f"{self.name}expand_bn")(x))
+            x = _activation(f"{self.name}expand_activation", self.lite, make)(make.norm(f"{self.name}expand_bn")(x))
         x = make.depthwise(self.kernel, f"{self.name}dwconv", strides=self.stride)(x)
         x = make.norm(f"{self.name}bn")(x)
-        x = _activation(f"{self.name}activation", lite=True)(x) if self.lite else self._excite(x, wide, make)
+        x = _activation(f"{self.name}activation", True, make)(x) if self.lite else self._excite(x, wide, make)
         x = make.norm(f"{self.name}project_bn")(make.conv(self.filters_out, 1, f"{self.name}project_conv")(x))
         if self.stride == 1 and self.filters_in == self.filters_out:
             if self.drop_rate > 0:
@@ -138,5 +132,5 @@ class Block:
         return keras.layers.Multiply(name=f"{self.name}se_excite")([x, weight])
 
 
-def _activation(name: str, lite: bool) -> Any:
-    return keras.layers.ReLU(6.0, name=name) if lite else Silu(name=name)
+def _activation(name: str, lite: bool, make: LayerFactory) -> Any:
+    return make.relu6(name) if lite else Silu(name=name)
