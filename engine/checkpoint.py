@@ -20,6 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from nets.classifier import build_classifier_of
 from nets.detector import build_detector
 from utils.classifier_config import ClassifierSpec
 from utils.config import DetectorSpec
@@ -91,6 +92,14 @@ def detector_spec_of(checkpoint: Checkpoint, source: str | Path) -> DetectorSpec
     raise FileError(f"{source}: holds a {kind_of(checkpoint.spec)}: a detector is needed here, such as train.py makes")
 
 
+def classifier_spec_of(checkpoint: Checkpoint, source: str | Path) -> ClassifierSpec:
+    """The classifier that the checkpoint holds. FileError when it holds something else."""
+    if isinstance(checkpoint.spec, ClassifierSpec):
+        return checkpoint.spec
+    kind = kind_of(checkpoint.spec)
+    raise FileError(f"{source}: holds a {kind}: a classifier is needed here, such as classify.py makes")
+
+
 def is_checkpoint(path: str | Path) -> bool:
     """Whether ``path`` is a file that calls itself one of our checkpoints; says nothing about damage."""
     if not Path(path).is_file():
@@ -126,17 +135,18 @@ def restore_model(model: keras.Model, tensors: dict[str, np.ndarray], source: st
     variables = {variable.path: variable for variable in model.variables}
     odd = sorted(set(variables) ^ set(tensors))
     if odd:
-        raise FileError(f"{source}: {odd[0]}: {len(odd)} tensors differ from the detector's; not a checkpoint of it")
+        raise FileError(f"{source}: {odd[0]}: {len(odd)} tensors differ from the model's; not a checkpoint of it")
     for name, variable in variables.items():
         if tuple(variable.shape) != tensors[name].shape:
-            raise FileError(f"{source}: {name}: shape {tensors[name].shape}: the detector has {tuple(variable.shape)}")
+            raise FileError(f"{source}: {name}: shape {tensors[name].shape}: the model has {tuple(variable.shape)}")
     for name, variable in variables.items():
         variable.assign(tensors[name])
 
 
 def rebuild(checkpoint: Checkpoint, source: str | Path) -> keras.Model:
-    """The detector that ``checkpoint`` holds, with its weights."""
-    model = build_detector(detector_spec_of(checkpoint, source))
+    """What ``checkpoint`` holds, with its weights; of a classifier the logits."""
+    spec = checkpoint.spec
+    model = build_detector(spec) if isinstance(spec, DetectorSpec) else build_classifier_of(spec)
     restore_model(model, checkpoint.group("model"), source)
     return model
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -12,12 +11,13 @@ import tensorflow as tf
 
 from engine.checkpoint import Checkpoint, is_checkpoint, read_checkpoint, restore_model
 from engine.detection_task import DetectionTask
+from engine.image_check import check_images
 from engine.plan import detector_spec
 from engine.run_directory import BEST
 from nets.detector import BACKBONE, build_detector
 from nets.layers import RANDOM_STATE
 from utils.config import DetectorSpec, RunConfig
-from utils.errors import DataError, FileError, UserError
+from utils.errors import DataError, FileError
 from utils.image_headers import probe
 from utils.letterbox import place
 from utils.progress import Reporter
@@ -78,23 +78,13 @@ def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple
 
 def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) -> list[bool]:
     """Looks at every image's header; whether each is large enough to learn from. DataError naming one of no use."""
-    problems: list[str] = []
 
-    def look(record: Record) -> bool:
-        try:
-            size_hw = probe(record.image_path, ignore_exif=config.data.ignore_exif).size_hw
-            place(size_hw, config.model.input_size, config.model.resize, record.image_path)
-            return max(size_hw) > 1
-        except UserError as error:
-            problems.append(str(error))
-            return False
+    def large_enough(path: str) -> bool:
+        size_hw = probe(path, ignore_exif=config.data.ignore_exif).size_hw
+        place(size_hw, config.model.input_size, config.model.resize, path)
+        return max(size_hw) > 1
 
-    with ThreadPoolExecutor() as pool:
-        large_enough = list(reporter.track(pool.map(look, records), "checking images", len(records)))
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(f"{min(problems)}{more}")
-    return large_enough
+    return check_images([record.image_path for record in records], large_enough, reporter)
 
 
 def initial_detector(

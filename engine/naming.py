@@ -46,6 +46,12 @@ def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path]) -
     for image in sources.images:
         if os.path.realpath(out_dir / image.folder) == os.path.dirname(os.path.realpath(image.path)):
             raise ConfigError(f"--out: {out_dir}: {image.path} lies where its result would go; choose another")
+    refuse_inputs_as_files(sources, files)
+
+
+def refuse_inputs_as_files(sources: Sources, files: Iterable[Path]) -> None:
+    """ConfigError when one of ``files`` would be written onto an input."""
+    inputs = {os.path.realpath(path) for path in sources.files}
     for file in files:
         if os.path.realpath(file) in inputs:
             raise ConfigError(f"{file}: is one of the inputs; choose another name for the results")

@@ -9,16 +9,21 @@ from typing import Any
 import tensorflow as tf
 
 from engine.checkpoint import Checkpoint, Spec, kind_of, read_checkpoint
+from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
 from engine.plan import phases
 from engine.run_directory import RunDirectory
 from engine.task import Config, Setup
 from engine.training import Trainer
+from utils.classifier_config import ClassifierRunConfig
 from utils.config import RunConfig, TrainConfig
 from utils.errors import ConfigError, FileError
 from utils.progress import Reporter
 
-SETUPS: dict[type[Config], Callable[[Any], Setup]] = {RunConfig: DetectionSetup}
+SETUPS: dict[type[Config], Callable[[Any], Setup]] = {
+    RunConfig: DetectionSetup,
+    ClassifierRunConfig: ClassificationSetup,
+}
 
 
 def start_run(
@@ -78,9 +83,13 @@ def _trainer(
 
 
 def _refuse_inputs_as_output(setup: Setup, run: RunDirectory) -> None:
-    """ConfigError when the files of the run would land beside its inputs, one of which may have the same name."""
+    """ConfigError when the files of the run would land in or beside its inputs, one of which may have the same name."""
+    out = run.path.resolve()
     for field, path in setup.inputs().items():
-        if Path(path).resolve().parent == run.path.resolve():
+        given = Path(path).resolve()
+        if given.is_dir() and out.is_relative_to(given):
+            raise ConfigError(f"--run-dir: {run.path}: lies in {field} ({path}): inputs are never changed, give another")
+        if given.parent == out:
             raise ConfigError(f"--run-dir: {run.path}: holds {field} ({path}): inputs are never changed, give another")
 
 

@@ -3,11 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
+from nets.backbones import backbone_spec, build_classifier
+from nets.layers import SeededDropout
+from utils.classifier_config import ClassifierSpec
+
 Tensor = Any
+
+
+def build_classifier_of(spec: ClassifierSpec, weights: str | Path | None = None, seed: int = 0) -> keras.Model:
+    """Raw RGB 0..255 [B, S, S, 3] (uint8 or float) -> float32 logits [B, C].
+
+    ``weights`` as in ``build_classifier``, for all but the last layer, which with whatever is not loaded starts from
+    ``seed``. Errors as there.
+    """
+    return build_classifier(
+        spec.backbone,
+        len(spec.class_names),
+        weights=weights,
+        batch_norm_momentum=spec.batch_norm_momentum,
+        seed=seed,
+        fresh_top=True,
+        probabilities=False,
+        stochastic_depth=spec.stochastic_depth,
+    )
+
+
+def freeze_features(model: keras.Model, backbone: str, frozen: bool) -> None:
+    """Stills (or frees) all but the classification layer and the dropout before it.
+
+    That is weights, batch normalization statistics and stochastic depth. A traced ``tf.function`` keeps what it was
+    traced with.
+    """
+    last = classification_layer(model, backbone)
+    for layer in model.layers:
+        plain_dropout = isinstance(layer, SeededDropout) and not layer.whole_samples
+        if layer is not last and not plain_dropout:
+            layer.trainable = not frozen
+
+
+def classification_layer(model: keras.Model, backbone: str) -> keras.layers.Layer:
+    """The layer with one output per class."""
+    return model.get_layer(backbone_spec(backbone).classification_layer)
 
 
 def classification_loss(

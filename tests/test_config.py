@@ -16,7 +16,7 @@ from utils.errors import ConfigError
 
 def config_from(*words: str) -> RunConfig:
     parser = run_config_parser("")
-    return run_config(parser, parse(parser, words))
+    return run_config(parser, parse(parser, words), RunConfig)
 
 
 def test_command_line_overrides_the_recipe_which_overrides_the_defaults(tmp_path: Path) -> None:

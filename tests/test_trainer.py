@@ -171,7 +171,7 @@ def test_the_config_of_a_run_names_its_files_so_that_any_folder_finds_them(
     config = RunConfig(data=DataConfig(train="2007", val="val list.txt", classes="classes.txt"))
     RunDirectory("run").start(config, ("a",), DetectionSetup(config).inputs())
     monkeypatch.chdir(tmp_path / "elsewhere")
-    back = read_run_config(tmp_path / "here" / "run" / "config.yaml")
+    back = read_run_config(tmp_path / "here" / "run" / "config.yaml", RunConfig)
     assert back.data.train == str(tmp_path / "here" / "2007")
     assert Path(back.data.val).exists()
     assert Path(back.data.classes).exists()

@@ -8,21 +8,48 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from utils.classifier_config import ClassifierRunConfig
 from utils.config import RunConfig
 from utils.errors import ConfigError, did_you_mean
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
-SECTIONS = tuple(field.name for field in dataclasses.fields(RunConfig))
+ConfigT = TypeVar("ConfigT", RunConfig, ClassifierRunConfig)
 
 
-def run_config_parser(description: str) -> ArgumentParser:
-    """A parser that knows ``--config FILE`` and every field of RunConfig; doors add their own arguments."""
+class TrainingRequest(NamedTuple, Generic[ConfigT]):
+    """What a training door was asked for: a new run, or one to go on with."""
+
+    config: ConfigT
+    run_dir: str
+    resume: bool
+
+
+def training_request(description: str, config_type: type[ConfigT], argv: Sequence[str]) -> TrainingRequest[ConfigT]:
+    """Reads the command line of a training door: every field of the config, ``--config``, ``--run-dir``, ``--resume``.
+
+    ConfigError when it cannot be understood.
+    """
+    parser = run_config_parser(description, config_type)
+    parser.add_argument("--run-dir", type=str, default="logs/run", help="where the files of the new run go")
+    parser.add_argument("--resume", type=str, help="a run directory: go on where that run stopped")
+    arguments = parse(parser, argv)
+    if not arguments.resume:
+        return TrainingRequest(run_config(parser, arguments, config_type), arguments.run_dir, False)
+    if any(word.startswith("--") and not word.startswith("--resume") for word in argv):
+        raise ConfigError("--resume: goes on with the run's own config; leave the other options out")
+    config = read_run_config(Path(arguments.resume) / "config.yaml", config_type)
+    return TrainingRequest(config, arguments.resume, True)
+
+
+def run_config_parser(description: str, config_type: type[Any] = RunConfig) -> ArgumentParser:
+    """A parser that knows ``--config FILE`` and every field of ``config_type``; doors add their own arguments."""
     parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML recipe, such as configs/bccd.yaml; flags override it")
-    parser.add_class_arguments(RunConfig)
+    parser.add_class_arguments(config_type)
     return parser
 
 
@@ -39,21 +66,22 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
         raise ConfigError(_teach(str(error), parser)) from error
 
 
-def run_config(parser: ArgumentParser, arguments: Namespace) -> RunConfig:
-    """The RunConfig in parsed arguments. ConfigError for values out of range or a section without fields."""
-    for section in SECTIONS:
+def run_config(parser: ArgumentParser, arguments: Namespace, config_type: type[ConfigT]) -> ConfigT:
+    """The config in parsed arguments. ConfigError for values out of range or a section without fields."""
+    sections = [field.name for field in dataclasses.fields(config_type)]
+    for section in sections:
         if not isinstance(arguments[section], Namespace):
             raise ConfigError(f"{section}: {arguments[section]}: is a section: write fields below it, or leave it out")
     made = parser.instantiate(arguments)
-    return RunConfig(**{section: getattr(made, section) for section in SECTIONS})
+    return config_type(**{section: getattr(made, section) for section in sections})
 
 
-def read_run_config(path: Path) -> RunConfig:
+def read_run_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
     """The config a run saved. ConfigError when it is missing or was changed into something unusable."""
     if not path.is_file():
         raise ConfigError(f"{path}: not found: a run to resume holds the config it was started with")
-    parser = run_config_parser("")
-    return run_config(parser, parse(parser, ["--config", str(path)]))
+    parser = run_config_parser("", config_type)
+    return run_config(parser, parse(parser, ["--config", str(path)]), config_type)
 
 
 UNKNOWN_KEY = (

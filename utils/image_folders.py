@@ -99,6 +99,17 @@ def read_labelled_folder(
     return _labelled(found, class_names)
 
 
+def part_of(root: str | Path, split: str | None = None) -> Path:
+    """The folder of class folders to measure on: ``root/split``, else ``root/test``, ``root/val`` or ``root`` itself.
+
+    ConfigError when ``split`` is given and not there.
+    """
+    base = _folder(root)
+    if split:
+        return _folder(base / split)
+    return next((base / name for name in (TEST, VAL) if (base / name).is_dir()), base)
+
+
 def _folder(path: str | Path) -> Path:
     folder = Path(path)
     if not folder.is_dir():

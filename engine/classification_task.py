@@ -1,0 +1,97 @@
+"""Classification, as the trainer sees it: labelled folders to learn from, cross-entropy, top-1 to measure by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from engine.classification_data import ClassificationDataset
+from engine.classifier import Classifier
+from engine.dataset import Batch
+from engine.outputs import save_picture
+from engine.run_directory import RunDirectory
+from engine.task import Dataset, Measurement, Tensor
+from nets.classifier import classification_layer, classification_loss, freeze_features
+from utils.classification_metrics import evaluate_classes
+from utils.classification_report import mistakes_sheet, save_confusion
+from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
+from utils.contact_sheet import contact_sheet
+from utils.image_folders import LabelledImage
+from utils.progress import Reporter
+from utils.types import FloatArray
+
+MOST_IMAGES, COLUMNS, CELL_PX = 32, 8, 200
+
+
+class ClassificationTask:
+    """A built classifier with the images to train on and to validate on."""
+
+    parts: tuple[str, ...] = ("class",)
+    target_signature: Mapping[str, tf.TensorSpec] = {"labels": tf.TensorSpec([None, None], tf.float32)}
+    curves: Mapping[str, str] = {"top1": "top-1", "top5": "top-5"}
+
+    def __init__(
+        self,
+        config: ClassifierRunConfig,
+        spec: ClassifierSpec,
+        model: keras.Model,
+        train: Sequence[LabelledImage],
+        val: Sequence[LabelledImage],
+        keep_decoded: bool,
+    ) -> None:
+        self.spec, self.model = spec, model
+        self.label_smoothing = config.loss.label_smoothing
+        seed, threads = config.train.seed, config.data.threads
+        self.train_data: Dataset = ClassificationDataset(train, spec, config.augment, seed, threads, keep_decoded)
+        self.val_data: Dataset = ClassificationDataset(val, spec, None, seed, threads, keep_decoded)
+        self.val = val
+        self.classifier = Classifier(model, spec)
+
+    def freeze(self, frozen: bool) -> None:
+        """Stills (or frees) all but the last layer."""
+        freeze_features(self.model, self.spec.backbone, frozen)
+
+    def head_kernels(self) -> Sequence[keras.Variable]:
+        """The kernel of the last layer."""
+        return [classification_layer(self.model, self.spec.backbone).kernel]
+
+    def loss(
+        self, outputs: Any, targets: Mapping[str, Tensor], sum_over_replicas: Callable[[Tensor], Tensor] = tf.identity
+    ) -> Sequence[Tensor]:
+        """Cross-entropy with the shares of each class."""
+        return [classification_loss(outputs, targets["labels"], self.label_smoothing, sum_over_replicas)]
+
+    def measure(self, batch_size: int, run: RunDirectory, epoch: int, reporter: Reporter) -> Measurement:
+        """Top-1 and top-5 on the validation images; pictures of what was taken for what."""
+        batches = reporter.track(
+            self.val_data.validation_batches(batch_size), "measuring", -(-len(self.val) // batch_size)
+        )
+        probabilities = np.concatenate([self.classifier.probabilities(batch.images) for batch in batches])
+        true_ids = np.array([image.class_id for image in self.val])
+        metrics = evaluate_classes(probabilities, true_ids, self.spec.class_names)
+        save_confusion(metrics, run.plots / "confusion.png")
+        self._draw_mistakes(run, probabilities, true_ids, epoch)
+        return Measurement({"top1": metrics.top1, "top5": metrics.top5}, metrics.top1)
+
+    def draw_batch(self, run: RunDirectory, batch: Batch) -> None:
+        """Views of a training batch, each under the classes it counts as."""
+        titles = [self._title(shares) for shares in batch.targets["labels"][:MOST_IMAGES]]
+        sheet = contact_sheet(list(batch.images[:MOST_IMAGES]), titles, COLUMNS, CELL_PX)
+        save_picture(run.plots / "first_batch.jpg", sheet)
+        run.log_picture("first_batch", sheet, 0)
+
+    def _title(self, shares: FloatArray) -> str:
+        present = np.argsort(-shares, kind="stable")[: np.count_nonzero(shares)]
+        if len(present) == 1:
+            return self.spec.class_names[present[0]]
+        return " + ".join(f"{100 * shares[i]:.0f}% {self.spec.class_names[i]}" for i in present)
+
+    def _draw_mistakes(self, run: RunDirectory, probabilities: FloatArray, true_ids: Any, epoch: int) -> None:
+        paths = [image.path for image in self.val]
+        sheet = mistakes_sheet(paths, probabilities, true_ids, self.spec.class_names, self.spec.ignore_exif)
+        save_picture(run.plots / "mistakes.jpg", sheet)
+        run.log_picture("mistakes", sheet, epoch)

@@ -1,0 +1,54 @@
+"""The command lines of classify.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.arguments import Parser, count
+
+TRAIN = "Train a classifier. --data, --backbone, --weights and --val-fraction are short for the fields of those names."
+PUBLISHED = ("imagenet", "package")
+"""Weights that are no file of the user's."""
+SHORT = {
+    "--data": "--data.dir",
+    "--backbone": "--model.backbone",
+    "--weights": "--model.weights",
+    "--val-fraction": "--data.val_fraction",
+}
+"""Options of ``classify.py train`` that stand for a field of the config."""
+
+
+def in_full(words: Sequence[str]) -> list[str]:
+    """``words`` with the short options, alone or as ``--data=DIR``, replaced by the fields they stand for."""
+    parts = [word.partition("=") for word in words]
+    return [SHORT.get(option, option) + equals + value for option, equals, value in parts]
+
+
+def predict_arguments(words: Sequence[str]) -> Any:
+    """What ``classify.py predict`` is to do. ConfigError when it cannot be understood."""
+    made = Parser("Say what photos show. A bad photo is reported at the end, and the others are done.")
+    add = made.add_argument
+    add("sources", nargs="+", metavar="IMAGE", help="image, directory or glob pattern")
+    add("--weights", default="imagenet", help="checkpoint, run directory, .h5 file, imagenet or package (imagenet)")
+    add("--backbone", metavar="NAME", help="what the weights are of; a checkpoint says it itself")
+    add("--classes", metavar="FILE", help="class names, one a line (default: the checkpoint's, or ImageNet's)")
+    add("--top", type=count, default=5, metavar="N", help="how many classes to name (default: 5)")
+    add("--batch", type=count, default=16, metavar="N", help="images given to the network at once (default: 16)")
+    add("--json", type=Path, metavar="FILE", help="all answers as one JSON document")
+    add("--recursive", action="store_true", help="search the directories below a directory, too")
+    add("--ignore-exif", action="store_true", help="leave the EXIF orientation of photos alone")
+    return made.parse_args(words)
+
+
+def measure_arguments(words: Sequence[str]) -> Any:
+    """What ``classify.py measure`` is to do. ConfigError when it cannot be understood."""
+    made = Parser("Measure a classifier on labelled photos.")
+    add = made.add_argument
+    add("--weights", required=True, help="checkpoint or run directory")
+    add("--data", required=True, metavar="DIR", help="a folder for each class, in test/, val/ or here")
+    add("--split", metavar="NAME", help="which folder of DIR (default: test, else val, else DIR itself)")
+    add("--batch", type=count, default=16, metavar="N", help="images given to the network at once (default: 16)")
+    add("--out", type=Path, metavar="DIR", help="where metrics.json, confusion.png and mistakes.jpg go")
+    return made.parse_args(words)
