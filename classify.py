@@ -1,10 +1,10 @@
-"""Train a classifier on folders of photos, classify photos with it, measure it."""
+"""Classifiers: train one on folders of photos, let it say what photos show, measure it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.console import Console
 
@@ -21,9 +21,6 @@ from utils.map_report import check_output
 from utils.progress import Reporter
 from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
 from yolo import find_checkpoint
-
-if TYPE_CHECKING:
-    from engine.classifier import Classifier
 
 DESCRIPTION = """Train a classifier on folders of photos, classify photos with it, measure it.
 
@@ -48,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] not in commands:
         raise ConfigError(f"{words[0]}: unknown command{did_you_mean(words[0], commands)}; see --help")
     allow_any_name()
+    quieten_libraries()
     return commands[words[0]](words[1:])
 
 
 def train(words: list[str]) -> int:
     """``classify.py train``."""
     config, run_dir, resume = training_request(TRAIN, ClassifierRunConfig, in_full(words))
-    quieten_libraries()
     with native_stderr_held_back():
         from engine.startup import resume_run, start_run
 
@@ -72,7 +69,6 @@ def train(words: list[str]) -> int:
 def predict(words: list[str]) -> int:
     """``classify.py predict``."""
     given = predict_arguments(words)
-    quieten_libraries()
     from engine.naming import refuse_inputs_as_files
     from engine.sources import find_sources
 
@@ -84,8 +80,7 @@ def predict(words: list[str]) -> int:
     from engine.classification_run import classify_files
     from utils.classification_answers import Answers
 
-    paths = [image.path for image in sources.images]
-    found = classify_files(classifier, paths, given.batch, reporter, given.ignore_exif)
+    found = classify_files(classifier, sources.files, given.batch, reporter, given.ignore_exif)
     answers = Answers.of(found, classifier.spec.class_names, given.top)
     for error in answers.failed.values():
         reporter.say(error)
@@ -98,12 +93,10 @@ def predict(words: list[str]) -> int:
 def measure(words: list[str]) -> int:
     """``classify.py measure``."""
     given = measure_arguments(words)
-    quieten_libraries()
     folder = part_of(given.data, given.split)
     if given.out:
         check_output(given.out, [given.data])
-    reporter = Reporter()
-    classifier = _classifier(given.weights, None, None, reporter)
+    classifier = _classifier(given.weights, None, None, reporter := Reporter())
     from engine.classification_run import measure_images, write_report
     from utils.classification_report import class_table
 
@@ -115,7 +108,7 @@ def measure(words: list[str]) -> int:
     return 0
 
 
-def _classifier(weights: str, backbone: str | None, classes: str | None, reporter: Reporter) -> Classifier:
+def _classifier(weights: str, backbone: str | None, classes: str | None, reporter: Reporter) -> Any:
     names = read_classes(classes, reporter.say) if classes else None
     file = weights if weights in PUBLISHED else str(find_checkpoint(weights))
     with native_stderr_held_back():

@@ -8,15 +8,16 @@ import cv2
 import numpy as np
 
 CLASSES = ("bar", "disc", "square")
+COLOURS = ((220, 60, 40), (40, 200, 60), (40, 90, 220))
 
 
 def draw_labelled(path: Path, name: str, seed: int, size_hw: tuple[int, int] = (40, 48)) -> None:
-    """A noisy photo with a shape of its class, somewhere, in any colour."""
+    """A noisy photo with a shape of its class, somewhere, in the colour of its class."""
     rng = np.random.default_rng((seed, CLASSES.index(name)))
     height, width = size_hw
     image = rng.integers(80, 140, (height, width, 3), dtype=np.uint8)
     x, y = int(rng.integers(14, width - 14)), int(rng.integers(14, height - 14))
-    colour = [int(value) for value in rng.permutation([255, 220, 0])]
+    colour = COLOURS[CLASSES.index(name)]
     if name == "disc":
         cv2.circle(image, (x, y), 10, colour, -1)
     elif name == "square":

@@ -9,7 +9,8 @@ import pytest
 from engine.plan import detector_spec as resolve
 from tests.conftest import ROOT
 from tests.specs import detector_spec
-from utils.command_line import parse, run_config, run_config_parser
+from utils.classifier_config import ClassifierRunConfig
+from utils.command_line import parse, run_config, run_config_parser, training_request
 from utils.config import DetectorSpec, LossConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError
 
@@ -39,7 +40,11 @@ def test_any_list_of_phases(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
-    config_from("--config", str(recipe))
+    # Each says the command that runs it.
+    if "classify.py train" in recipe.read_text("utf-8"):
+        training_request("", ClassifierRunConfig, ["--config", str(recipe)])
+    else:
+        config_from("--config", str(recipe))
 
 
 @pytest.mark.parametrize(

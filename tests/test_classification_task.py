@@ -1,0 +1,231 @@
+"""A classifier through the engine: what is learned, frozen, saved, gone on with, refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from engine.checkpoint import classifier_spec_of, detector_spec_of, read_checkpoint
+from engine.classification_run import measure_images
+from engine.classification_setup import ClassificationSetup, initial_classifier
+from engine.classifier import Classifier, load_classifier
+from engine.inference import Predictor
+from engine.interrupts import StopRequest
+from engine.learner import Learner
+from engine.run_directory import RunDirectory
+from engine.startup import resume_run, start_run
+from nets.classifier import build_classifier_of, classification_layer
+from nets.layers import SeededDropout
+from tests.labelled_folders import CLASSES, draw_folders
+from utils.classifier_config import (
+    ClassifierAugmentConfig,
+    ClassifierDataConfig,
+    ClassifierLossConfig,
+    ClassifierModelConfig,
+    ClassifierRunConfig,
+)
+from utils.config import PhaseConfig, TrainConfig
+from utils.errors import ConfigError, DataError, FileError
+from utils.image_folders import read_image_folders
+from utils.progress import Quiet, Reporter
+
+BACKBONE = "mobilenet_v1_0.25_shallow"
+PHASES = (PhaseConfig(1, 6, True), PhaseConfig(3, 6, False))
+
+
+class Heard(Reporter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_folders(tmp_path_factory.mktemp("data"), train=4, val=2)
+
+
+def config(data: Path, **model: object) -> ClassifierRunConfig:
+    return ClassifierRunConfig(
+        ClassifierDataConfig(str(data), threads=1),
+        ClassifierModelConfig(**{"backbone": BACKBONE, "input_size": 32, "resize": "stretch", **model}),
+        ClassifierAugmentConfig(mixup=0.2, cutout=0.3),
+        ClassifierLossConfig(label_smoothing=0.1),
+        TrainConfig(phases=PHASES, freeze_epochs=0, epochs=3, eval_every=1, save_every=0, head_l2=1e-3),
+    )
+
+
+def history(run: Path) -> list[dict]:
+    return RunDirectory(run).read_metrics()
+
+
+def weights(path: Path) -> dict[str, bytes]:
+    return {name: value.tobytes() for name, value in read_checkpoint(path).tensors.items()}
+
+
+class StopAfter(StopRequest):
+    """Asks to stop once it was looked at so often."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def made(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+    @made.setter
+    def made(self, value: bool) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs, the first frozen."""
+    run = tmp_path_factory.mktemp("run") / "run"
+    start_run(config(data), run, Quiet()).fit()
+    return run
+
+
+def test_a_run_leaves_its_files_and_numbers(finished: Path) -> None:
+    for name in ("best", "last", "config.yaml", "classes.txt", "plots/curves.png", "plots/confusion.png",
+                 "plots/mistakes.jpg", "plots/first_batch.jpg"):  # fmt: skip
+        assert (finished / name).stat().st_size > 0, name
+    assert (finished / "classes.txt").read_text().split() == list(CLASSES)
+    lines = (finished / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    assert '"top1"' in lines[0]
+    assert classifier_spec_of(read_checkpoint(finished / "best"), "best").class_names == CLASSES
+
+
+def test_the_measured_classifier_is_the_saved_one(finished: Path, data: Path) -> None:
+    metrics, probabilities = measure_images(
+        Classifier.load(finished / "best"), read_image_folders(data).val, 4, Quiet()
+    )
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert metrics.top1 == max(entry["top1"] for entry in history(finished))
+
+
+@pytest.mark.parametrize("looks", [1, 5, 10])
+def test_stopped_and_resumed_equals_uninterrupted(finished: Path, data: Path, tmp_path: Path, looks: int) -> None:
+    trainer = start_run(config(data), tmp_path / "run", Quiet())
+    trainer.fit(StopAfter(looks))
+    assert trainer.position.step < 6
+    resume_run(config(data), tmp_path / "run", Quiet()).fit()
+    assert weights(tmp_path / "run" / "last") == weights(finished / "last")
+    assert [entry["train_loss"] for entry in history(tmp_path / "run")] == [
+        entry["train_loss"] for entry in history(finished)
+    ]
+
+
+def test_frozen_means_that_only_the_last_layer_learns(data: Path) -> None:
+    setup = ClassificationSetup(config(data))
+    task = setup.task(setup.spec(), "none", tf.distribute.get_strategy(), Quiet())
+    before = {v.path: np.array(v) for v in task.model.variables}
+    learner = Learner(task, TrainConfig(), tf.distribute.get_strategy(), frozen_backbone=True)
+    for batch in task.train_data.training_batches(0, 6):
+        learner.train_step(batch, 0.01)
+    changed = {v.path for v in task.model.variables if not np.array_equal(before[v.path], np.array(v))}
+    last = {v.path for v in classification_layer(task.model, BACKBONE).variables}
+    state = {v.path for layer in task.model.layers if isinstance(layer, SeededDropout) for v in layer.variables}
+    assert last <= changed <= last | state
+    task.freeze(False)
+    assert len(task.model.trainable_variables) > len(last)
+
+
+def test_it_learns_to_tell_drawn_shapes_apart(tmp_path: Path) -> None:
+    data = draw_folders(tmp_path / "data", train=30, val=10)
+    run = ClassifierRunConfig(
+        ClassifierDataConfig(str(data), threads=1),
+        ClassifierModelConfig(BACKBONE, input_size=32, resize="stretch", batch_norm_momentum=0.8),
+        ClassifierAugmentConfig(area_min=1, flip_vertical=0.5),
+        train=TrainConfig(freeze_epochs=0, epochs=8, batch_size=10, learning_rate=0.003, eval_every=8, save_every=0),
+    )
+    summary = start_run(run, tmp_path / "run", Quiet()).fit()
+    assert summary.best_score is not None
+    assert summary.best_score > 0.8
+
+
+def test_starting_from_another_classifier_takes_what_fits(finished: Path, data: Path) -> None:
+    heard = Heard()
+    spec = ClassificationSetup(config(data)).spec()
+    model = initial_classifier(spec, str(finished / "best"), heard, seed=5)
+    stored = read_checkpoint(finished / "best").group("model")
+    for variable in model.weights:
+        np.testing.assert_array_equal(np.asarray(variable), stored[variable.path])
+    other = dataclasses.replace(spec, class_names=("a", "b"), stochastic_depth=0.0)
+    model = initial_classifier(other, str(finished / "best"), heard, seed=5)
+    own = {v.path: np.asarray(v) for v in build_classifier_of(other, seed=5).weights}
+    last = {v.path for v in classification_layer(model, BACKBONE).weights}
+    for variable in model.weights:
+        expected = own if variable.path in last else stored
+        np.testing.assert_array_equal(np.asarray(variable), expected[variable.path])
+    assert heard.lines[0].endswith(f"took {len(own)} tensors")
+    assert heard.lines[1].endswith(f"took {len(own) - len(last)} tensors; the last layer starts anew")
+
+
+def test_what_does_not_fit_is_refused(finished: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"backbone: 'mobilenet_v1_0\.25_shallow': this run's model has"):
+        initial_classifier(
+            dataclasses.replace(ClassificationSetup(config(data)).spec(), backbone="mobilenet_v1_0.25"),
+            str(finished / "best"),
+            Quiet(),
+        )
+    with pytest.raises(FileError, match="holds a classifier, not a detector"):
+        Predictor.load(finished / "best")
+    with pytest.raises(FileError, match="holds a classifier"):
+        detector_spec_of(read_checkpoint(finished / "best"), "x")
+    with pytest.raises(ConfigError, match=r"lies in data\.dir"):
+        start_run(config(data), data / "runs", Quiet())
+    with pytest.raises(ConfigError, match="holds a run already"):
+        start_run(config(data), finished, Quiet())
+    with pytest.raises(ConfigError, match=r"model\.backbone: mobilenet: unknown"):
+        start_run(config(data, backbone="mobilenet"), tmp_path / "run", Quiet())
+    with pytest.raises(ConfigError, match=r"--backbone: efficientnet_b0: .* holds mobilenet"):
+        load_classifier(str(finished / "best"), "efficientnet_b0")
+    with pytest.raises(ConfigError, match=r"--classes: 2 names: .* knows 3 classes"):
+        load_classifier(str(finished / "best"), None, ("a", "b"))
+    assert load_classifier(str(finished / "best"), None, ("a", "b", "c")).spec.class_names == ("a", "b", "c")
+
+
+def test_other_classes_on_resuming_are_refused(finished: Path, tmp_path: Path) -> None:
+    other = draw_folders(tmp_path / "data", train=4, val=2)
+    for part in ("train", "val"):
+        (other / part / "disc").rename(other / part / "ring")
+    with pytest.raises(ConfigError, match="class list: differs"):
+        resume_run(config(other), finished, Quiet())
+
+
+def test_images_of_no_use_are_named_before_the_first_step(tmp_path: Path) -> None:
+    data = draw_folders(tmp_path / "data", train=4, val=2)
+    (data / "train" / "bar" / "page.jpg").write_text("<html></html>")
+    (data / "val" / "disc" / "empty.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"page\.jpg: is an HTML page.* \(and 1 more\)"):
+        start_run(config(data), tmp_path / "run", Quiet())
+
+
+def test_single_pixels_are_left_out_and_counted(tmp_path: Path) -> None:
+    import cv2
+
+    data = draw_folders(tmp_path / "data", train=4, val=2)
+    cv2.imwrite(str(data / "train" / "bar" / "dot.png"), np.zeros((1, 1, 3), np.uint8))
+    setup, heard = ClassificationSetup(config(data)), Heard()
+    task = setup.task(setup.spec(), "none", tf.distribute.get_strategy(), heard)
+    assert len(task.train_data) == 12
+    assert heard.lines == ["1 images of a single pixel left out of training"]
+
+
+def test_a_batch_is_classified_as_its_images_one_by_one(finished: Path) -> None:
+    classifier = Classifier.load(finished / "best")
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((20, 90), (64, 64), (1, 1))]
+    together = classifier.predict_batch(images)
+    alone = np.concatenate([classifier.predict_batch([image]) for image in images])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-5)
