@@ -88,7 +88,9 @@ def _refuse_inputs_as_output(setup: Setup, run: RunDirectory) -> None:
     for field, path in setup.inputs().items():
         given = Path(path).resolve()
         if given.is_dir() and out.is_relative_to(given):
-            raise ConfigError(f"--run-dir: {run.path}: lies in {field} ({path}): inputs are never changed, give another")
+            raise ConfigError(
+                f"--run-dir: {run.path}: lies in {field} ({path}): inputs are never changed, give another"
+            )
         if given.parent == out:
             raise ConfigError(f"--run-dir: {run.path}: holds {field} ({path}): inputs are never changed, give another")
 

@@ -266,8 +266,8 @@ class LayerFactory:
         )
 
     def predictions_initializer(self, name: str) -> keras.Initializer:
-        """The start of the kernel of a classification layer."""
-        return keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform", seed=seed_for(self.seed, name))
+        """The start of the kernel of a classification layer; fan_out alone would be far too large for few classes."""
+        return keras.initializers.GlorotUniform(seed=seed_for(self.seed, name))
 
     def norm(self, name: str) -> FusedBatchNormalization:
         """Batch normalization with the network's momentum and epsilon."""

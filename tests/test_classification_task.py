@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_refused(finished: Path, data: Path, tmp_path: Path
             str(finished / "best"),
             Quiet(),
         )
-    with pytest.raises(FileError, match="holds a classifier, not a detector"):
+    with pytest.raises(FileError, match="holds a classifier: a detector is needed here"):
         Predictor.load(finished / "best")
     with pytest.raises(FileError, match="holds a classifier"):
         detector_spec_of(read_checkpoint(finished / "best"), "x")
