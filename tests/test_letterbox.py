@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.errors import DataError
-from utils.letterbox import PADDING_GREY, place, resize_into
+from utils.letterbox import PADDING_GREY, place, resize_image, resize_into
 
 sides = st.integers(1, 4000)
 
@@ -54,3 +54,15 @@ def test_too_thin_a_photo_is_refused() -> None:
     with pytest.raises(DataError, match="too thin"):
         place((3, 4000), 416, "letterbox")
     place((3, 4000), 416, "stretch")
+
+
+def test_a_side_that_shrinks_is_averaged_though_the_other_grows() -> None:
+    # Every pixel of the result covers one white column of 8.
+    stripes = np.zeros((8, 64, 3), np.uint8)
+    stripes[:, ::8] = 248
+    for wide in (True, False):
+        image = stripes if wide else stripes.transpose(1, 0, 2)
+        size_hw = (16, 8) if wide else (8, 16)
+        resized = resize_image(image, size_hw)
+        assert resized.shape == (*size_hw, 3)
+        np.testing.assert_array_equal(resized, 248 // 8)

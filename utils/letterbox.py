@@ -56,12 +56,22 @@ def place(size_hw: tuple[int, int], input_size: int, rule: ResizeRule, name: str
 def resize_into(image_rgb: ImageArray, placement: Placement, input_size: int) -> ImageArray:
     """The network's input: [H, W, 3] uint8 -> [input_size, input_size, 3] uint8, padding grey 128."""
     height, width = placement.resized_hw
-    # INTER_AREA averages when shrinking, which keeps small objects visible; it is no better than bilinear for growing.
-    shrinking = height < placement.size_hw[0]
-    resized = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+    resized = resize_image(image_rgb, (height, width))
     if (height, width) == (input_size, input_size):
-        return resized  # type: ignore[return-value]
+        return resized
     canvas = np.full((input_size, input_size, 3), PADDING_GREY, np.uint8)
     left, top = placement.offset_xy
     canvas[top : top + height, left : left + width] = resized
     return canvas
+
+
+def resize_image(image_rgb: ImageArray, size_hw: tuple[int, int]) -> ImageArray:
+    """[H, W, 3] uint8 -> [*size_hw, 3] uint8: averaged along a side that shrinks, bilinear along one that grows."""
+    if image_rgb.shape[:2] == size_hw:
+        return image_rgb
+    # Averaging keeps what is small visible. OpenCV averages only where neither side grows.
+    smaller_hw = min(size_hw[0], image_rgb.shape[0]), min(size_hw[1], image_rgb.shape[1])
+    shrunk = cv2.resize(image_rgb, smaller_hw[::-1], interpolation=cv2.INTER_AREA)
+    if smaller_hw == size_hw:
+        return shrunk  # type: ignore[return-value]
+    return cv2.resize(shrunk, size_hw[::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]

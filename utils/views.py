@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.augment import recolour
 from utils.classifier_config import ClassifierAugmentConfig, ViewRule
-from utils.letterbox import PADDING_GREY, place, resize_into
+from utils.letterbox import PADDING_GREY, place, resize_image, resize_into
 from utils.types import FloatArray, ImageArray
 
 CHANCES = 13
@@ -32,7 +32,7 @@ def fixed_view(
     if rule == "crop":
         side = max(1, round(crop_fraction * min(height, width)))
         top, left = (height - side) // 2, (width - side) // 2
-        return _resized(image_rgb[top : top + side, left : left + side], input_size)
+        return resize_image(image_rgb[top : top + side, left : left + side], (input_size, input_size))
     return resize_into(image_rgb, place((height, width), input_size, rule, name), input_size)
 
 
@@ -105,15 +105,7 @@ def _part(
     part_w = min(max(1, round(side * stretch)), width)
     part_h = min(max(1, round(side / stretch)), height)
     left, top = int(across * (width - part_w + 1)), int(down * (height - part_h + 1))
-    return _resized(image_rgb[top : top + part_h, left : left + part_w], input_size)
-
-
-def _resized(part: ImageArray, side: int) -> ImageArray:
-    if part.shape[:2] == (side, side):
-        return part
-    # Averaging keeps what is small visible when shrinking; it is no better than bilinear for growing.
-    kind = cv2.INTER_AREA if min(part.shape[:2]) > side else cv2.INTER_LINEAR
-    return cv2.resize(part, (side, side), interpolation=kind)  # type: ignore[return-value]
+    return resize_image(image_rgb[top : top + part_h, left : left + part_w], (input_size, input_size))
 
 
 def _shifted(view: ImageArray, right: int, down: int) -> ImageArray:
