@@ -144,12 +144,12 @@ def test_it_learns_to_tell_drawn_shapes_apart(tmp_path: Path) -> None:
     run = ClassifierRunConfig(
         ClassifierDataConfig(str(data), threads=1),
         ClassifierModelConfig(BACKBONE, input_size=32, resize="stretch", batch_norm_momentum=0.8),
-        ClassifierAugmentConfig(area_min=1, flip_vertical=0.5),
+        ClassifierAugmentConfig(area_min=1, hue=0, saturation=0, value=0),
         train=TrainConfig(freeze_epochs=0, epochs=8, batch_size=10, learning_rate=0.003, eval_every=8, save_every=0),
     )
     summary = start_run(run, tmp_path / "run", Quiet()).fit()
     assert summary.best_score is not None
-    assert summary.best_score > 0.8
+    assert summary.best_score > 0.7
 
 
 def test_starting_from_another_classifier_takes_what_fits(finished: Path, data: Path) -> None:
