@@ -20,7 +20,7 @@ from utils.image_folders import part_of, read_labelled_folder
 from utils.map_report import check_output
 from utils.progress import Reporter
 from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
-from yolo import find_checkpoint
+from utils.run_files import find_checkpoint
 
 DESCRIPTION = """Train a classifier on folders of photos, classify photos with it, measure it.
 

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard, overload
 import numpy as np
 
 from utils.config import DetectorSpec
-from utils.errors import ConfigError, DataError, FileError, did_you_mean
+from utils.errors import ConfigError, DataError
 from utils.images import pixels_of, read_for_detector
 from utils.quiet import native_stderr_held_back
+from utils.run_files import find_checkpoint
 from utils.types import Detections, ImageArray
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from engine.inference import Predictor
 
-__all__ = ["Detections", "Detector", "find_checkpoint"]
+__all__ = ["Detections", "Detector"]
 
 OneImage: TypeAlias = "str | Path | Image | ImageArray"
 
@@ -113,25 +114,6 @@ class Detector:
         if _is_pillow(image):
             return pixels_of(image, ignore_exif=self.ignore_exif)
         raise DataError(f"image of type {type(image).__name__}: give a path, a Pillow image or an RGB uint8 array")
-
-
-def find_checkpoint(weights: str | Path) -> Path:
-    """The checkpoint file: ``weights`` itself, or the best, else the last, of a run directory.
-
-    FileError when there is none.
-    """
-    path = Path(weights)
-    if path.is_dir():
-        found = next((path / name for name in ("best", "last") if (path / name).is_file()), None)
-        if found is None:
-            raise FileError(
-                f"{path}: no checkpoint named best or last in this directory; give a run directory or a file"
-            )
-        return found
-    if not path.exists():
-        nearby = os.listdir(path.parent) if path.parent.is_dir() else []
-        raise FileError(f"{path}: no such checkpoint{did_you_mean(path.name, nearby) or '; train.py writes RUN/best'}")
-    return path
 
 
 def check_threshold(name: str, value: float) -> None:

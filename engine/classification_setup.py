@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ from utils.image_folders import LabelledImage, LabelledImages, read_image_folder
 from utils.image_headers import probe
 from utils.letterbox import place
 from utils.progress import Reporter
+from utils.run_files import find_checkpoint
 
 MB = 1 << 20
 
@@ -88,19 +90,21 @@ class ClassificationSetup:
 
 
 def initial_classifier(spec: ClassifierSpec, weights: str, reporter: Reporter, seed: int = 0) -> keras.Model:
-    """A classifier with its first weights: drawn from ``seed``, ImageNet's, a .h5 file's, another classifier's.
+    """A classifier with its first weights.
 
-    The last layer is kept where the other classifier knows the same classes. FileError for another backbone's.
+    ``weights``: "none" (drawn from ``seed``); "imagenet", "package" or an ``.h5`` file; a classifier's checkpoint or
+    a run with one, whose last layer is kept where the classes are the same. FileError for another backbone's.
     """
     if weights == "none":
         return build_classifier_of(spec, seed=seed)
-    if not is_checkpoint(weights):
+    path = find_checkpoint(weights) if Path(weights).is_dir() else Path(weights)
+    if not is_checkpoint(path):
         return build_classifier_of(spec, weights, seed)
-    checkpoint = read_checkpoint(weights)
-    theirs = classifier_spec_of(checkpoint, weights)
+    checkpoint = read_checkpoint(path)
+    theirs = classifier_spec_of(checkpoint, path)
     if theirs.backbone != spec.backbone:
         raise FileError(
-            f"{weights}: backbone: {theirs.backbone!r}: this run's model has {spec.backbone!r}; make them the same"
+            f"{path}: backbone: {theirs.backbone!r}: this run's model has {spec.backbone!r}; make them the same"
         )
     model = build_classifier_of(spec, seed=seed)
     # Random state is the run's own, and which layers have any depends on model.stochastic_depth.
@@ -111,8 +115,8 @@ def initial_classifier(spec: ClassifierSpec, weights: str, reporter: Reporter, s
         fresh = {v.path: np.asarray(v) for v in classification_layer(model, spec.backbone).variables}
         tensors = {name: value for name, value in tensors.items() if name not in fresh}
         own |= fresh
-    restore_model(model, {**tensors, **own}, weights)
-    reporter.say(f"{weights}: took {len(tensors)} tensors{'' if same else '; the last layer starts anew'}")
+    restore_model(model, {**tensors, **own}, path)
+    reporter.say(f"{path}: took {len(tensors)} tensors{'' if same else '; the last layer starts anew'}")
     return model
 
 

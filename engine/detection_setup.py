@@ -13,7 +13,6 @@ from engine.checkpoint import Checkpoint, is_checkpoint, read_checkpoint, restor
 from engine.detection_task import DetectionTask
 from engine.image_check import check_images
 from engine.plan import detector_spec
-from engine.run_directory import BEST
 from nets.detector import BACKBONE, build_detector
 from nets.layers import RANDOM_STATE
 from utils.config import DetectorSpec, RunConfig
@@ -22,6 +21,7 @@ from utils.image_headers import probe
 from utils.letterbox import place
 from utils.progress import Reporter
 from utils.records import read_annotation_list, refuse_overlap
+from utils.run_files import find_checkpoint
 from utils.types import Record
 
 
@@ -95,9 +95,9 @@ def initial_detector(
     ``weights``: "none" (drawn from ``seed``); "imagenet", "package" or an ``.h5`` file for the backbone; a checkpoint,
     or a run with one: a detector's starts the whole, a classifier's the backbone. ``say`` hears what was taken.
     """
-    path = Path(weights) / BEST if (Path(weights) / BEST).exists() else Path(weights)
     if weights == "none":
         return build_detector(spec, seed=seed)
+    path = find_checkpoint(weights) if Path(weights).is_dir() else Path(weights)
     if not is_checkpoint(path):
         return build_detector(spec, weights, seed)
     checkpoint = read_checkpoint(path)

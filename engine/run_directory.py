@@ -15,9 +15,9 @@ import yaml
 from utils.classes import write_classes
 from utils.errors import ConfigError, FileError
 from utils.files import write_atomically
+from utils.run_files import BEST, LAST
 
 EpochMetrics = dict[str, Any]
-BEST = "best"
 
 
 class RunDirectory:
@@ -27,7 +27,7 @@ class RunDirectory:
         self.path = Path(path)
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / "metrics.jsonl"
-        self.last = self.path / "last"
+        self.last = self.path / LAST
         self.previous = self.path / "previous"
         self.best = self.path / BEST
         self.plots = self.path / "plots"

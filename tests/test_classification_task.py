@@ -155,12 +155,12 @@ def test_it_learns_to_tell_drawn_shapes_apart(tmp_path: Path) -> None:
 def test_starting_from_another_classifier_takes_what_fits(finished: Path, data: Path) -> None:
     heard = Heard()
     spec = ClassificationSetup(config(data)).spec()
-    model = initial_classifier(spec, str(finished / "best"), heard, seed=5)
+    model = initial_classifier(spec, str(finished), heard, seed=5)
     stored = read_checkpoint(finished / "best").group("model")
     for variable in model.weights:
         np.testing.assert_array_equal(np.asarray(variable), stored[variable.path])
     other = dataclasses.replace(spec, class_names=("a", "b"), stochastic_depth=0.0)
-    model = initial_classifier(other, str(finished / "best"), heard, seed=5)
+    model = initial_classifier(other, str(finished), heard, seed=5)
     own = {v.path: np.asarray(v) for v in build_classifier_of(other, seed=5).weights}
     last = {v.path for v in classification_layer(model, BACKBONE).weights}
     for variable in model.weights:

@@ -6,7 +6,8 @@ from PIL import Image
 
 from tests.fake_predictor import SPEC, FakePredictor, install, picture, write_picture
 from utils.errors import ConfigError, DataError, FileError
-from yolo import Detections, Detector, find_checkpoint
+from utils.run_files import find_checkpoint
+from yolo import Detections, Detector
 
 BOX = [10, 20, 40, 50]
 

@@ -1,0 +1,29 @@
+"""Where a run keeps its checkpoints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from utils.errors import FileError, did_you_mean
+
+BEST, LAST = "best", "last"
+
+
+def find_checkpoint(weights: str | Path) -> Path:
+    """The checkpoint file: ``weights`` itself, or the best, else the last, of a run directory.
+
+    FileError when there is none.
+    """
+    path = Path(weights)
+    if path.is_dir():
+        found = next((path / name for name in (BEST, LAST) if (path / name).is_file()), None)
+        if found is None:
+            raise FileError(
+                f"{path}: no checkpoint named best or last in this directory; give a run directory or a file"
+            )
+        return found
+    if not path.exists():
+        nearby = os.listdir(path.parent) if path.parent.is_dir() else []
+        raise FileError(f"{path}: no such checkpoint{did_you_mean(path.name, nearby) or '; train.py writes RUN/best'}")
+    return path
