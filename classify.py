@@ -51,15 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(words: list[str]) -> int:
     """``classify.py train``."""
-    config, run_dir, resume = training_request(TRAIN, ClassifierRunConfig, in_full(words))
+    request = training_request(TRAIN, ClassifierRunConfig, in_full(words))
     with native_stderr_held_back():
-        from engine.startup import resume_run, start_run
+        from engine.startup import requested_run
 
-    trainer = (resume_run if resume else start_run)(config, run_dir, Reporter())
+    trainer = requested_run(request, Reporter())
     with stop_on_signals() as stop:
         summary = trainer.fit(stop)
     if stop.made:
-        print(f"stopped; go on with: python classify.py train --resume {run_dir}", file=sys.stderr)
+        print(f"stopped; go on with: python classify.py train --resume {request.run_dir}", file=sys.stderr)
         return stop.exit_code
     print(f"{summary.epochs} epochs in {summary.minutes:.1f} minutes, best top-1 {summary.best_score:.4f}")
     print(f"classifier: {summary.run_dir / 'best'}   curves and pictures: {summary.run_dir / 'plots'}")

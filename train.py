@@ -22,16 +22,16 @@ A recipe file sets any of the fields below, and flags override it: python train.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads the arguments, trains, says what came of it."""
-    config, run_dir, resume = training_request(DESCRIPTION, RunConfig, sys.argv[1:] if argv is None else argv)
+    request = training_request(DESCRIPTION, RunConfig, sys.argv[1:] if argv is None else argv)
     quieten_libraries()
     with native_stderr_held_back():
-        from engine.startup import resume_run, start_run
+        from engine.startup import requested_run
 
-    trainer = (resume_run if resume else start_run)(config, run_dir, Reporter())
+    trainer = requested_run(request, Reporter())
     with stop_on_signals() as stop:
         summary = trainer.fit(stop)
     if stop.made:
-        print(f"stopped; go on with: python train.py --resume {run_dir}", file=sys.stderr)
+        print(f"stopped; go on with: python train.py --resume {request.run_dir}", file=sys.stderr)
         return stop.exit_code
     best = summary.best_score
     measured = "mAP not measured" if best is None else f"best {summary.score_title} {best:.4f} on the validation list"

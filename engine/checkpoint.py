@@ -76,7 +76,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except SafetensorError as error:
         raise FileError(f"{path}: {error}: the file is damaged; use another checkpoint of the run") from error
     (kind,) = KINDS.keys() & metadata.keys()
-    spec = KINDS[kind].from_dict(json.loads(metadata[kind]))
+    try:
+        spec = KINDS[kind].from_dict(json.loads(metadata[kind]))
+    except (TypeError, KeyError) as error:
+        raise FileError(f"{path}: {kind}: {error}: made by another version of this application") from error
     return Checkpoint(spec, tensors, json.loads(metadata["info"]))
 
 

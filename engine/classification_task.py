@@ -13,6 +13,7 @@ from engine.classification_data import ClassificationDataset
 from engine.classifier import Classifier
 from engine.dataset import Batch
 from engine.outputs import save_picture
+from engine.resume_check import fingerprint
 from engine.run_directory import RunDirectory
 from engine.task import Dataset, Measurement, Tensor
 from nets.classifier import classification_layer, classification_loss, freeze_features
@@ -49,6 +50,10 @@ class ClassificationTask:
         self.train_data: Dataset = ClassificationDataset(train, spec, config.augment, seed, threads, keep_decoded)
         self.val_data: Dataset = ClassificationDataset(val, spec, None, seed, threads, keep_decoded)
         self.val = val
+        parts = {"training images": train, "validation images": val}
+        self.fingerprints: Mapping[str, str] = {
+            part: fingerprint((image.path, image.class_id) for image in found) for part, found in parts.items()
+        }
         self.classifier = Classifier(model, spec)
 
     def freeze(self, frozen: bool) -> None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from engine.dataset import Batch, DetectionDataset
 from engine.evaluation import evaluate_records, ground_truths_for
 from engine.inference import Predictor
+from engine.resume_check import fingerprint
 from engine.run_directory import RunDirectory
 from engine.run_pictures import draw_batch, draw_predictions
 from engine.task import Dataset, Measurement, Tensor
@@ -41,6 +42,7 @@ class DetectionTask:
         seed, threads = config.train.seed, config.data.threads
         self.train_data: Dataset = DetectionDataset(train, spec, config.loss, config.augment, seed, threads)
         self.val_data: Dataset = DetectionDataset(val, spec, config.loss, None, seed, threads)
+        self.fingerprints: Mapping[str, str] = {"data.train": _fingerprint(train), "data.val": _fingerprint(val)}
         # Found now, what is wrong with the annotations does not end the run at its first measurement.
         self.truths = ground_truths_for(val, spec.class_names, spec.ignore_exif)
         self.predictor = Predictor(model, spec)
@@ -69,3 +71,7 @@ class DetectionTask:
     def draw_batch(self, run: RunDirectory, batch: Batch) -> None:
         """Augmented images with the boxes that the targets were made from."""
         draw_batch(run, batch, self.spec)
+
+
+def _fingerprint(records: Sequence[Record]) -> str:
+    return fingerprint((r.image_path, r.boxes_xyxy.tolist(), r.class_ids.tolist()) for r in records)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
+
+from utils.progress import Reporter
+
+T = TypeVar("T")
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -25,7 +30,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within the block SIGINT and SIGTERM set the request that is yielded; a second one raises KeyboardInterrupt."""
+    """Within the block SIGINT and SIGTERM set the request that is yielded; a second one ends the process."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -34,7 +39,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         if request.made:
-            raise KeyboardInterrupt
+            raise SystemExit(request.exit_code)
         request.exit_code = EXIT_CODES[signal.Signals(number)]
 
     before = {number: signal.signal(number, note) for number in EXIT_CODES}
@@ -43,3 +48,27 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class StoppedError(Exception):
+    """Work was left in the middle because a stop was asked for."""
+
+
+class StoppableReporter(Reporter):
+    """Tells what ``reporter`` tells, and leaves the work it tracks once ``stop`` is made."""
+
+    def __init__(self, reporter: Reporter, stop: StopRequest) -> None:
+        super().__init__(reporter.stream)
+        self.reporter = reporter
+        self.stop = stop
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.reporter.say(text)
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None, unit: str = "") -> Iterator[T]:
+        """Yields ``items``. StoppedError after the item during which the stop was asked for."""
+        for item in self.reporter.track(items, description, total, unit):
+            yield item
+            if self.stop.made:
+                raise StoppedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -32,6 +33,7 @@ class RunDirectory:
         self.best = self.path / BEST
         self.plots = self.path / "plots"
         self._events: Any = None
+        self._lock: Any = None
 
     def start(self, config: Any, class_names: tuple[str, ...], inputs: Iterable[str] = ()) -> None:
         """Makes a new run of ``config``, whose fields ``inputs`` name files. ConfigError when one is already here."""
@@ -44,6 +46,23 @@ class RunDirectory:
         """ConfigError when a run is here."""
         if self.last.exists() or self.metrics_file.exists():
             raise ConfigError(f"--run-dir: {self.path}: holds a run already; go on with --resume {self.path}")
+
+    def lock(self) -> None:
+        """Keeps other processes out as long as this one lives. ConfigError when one is here already."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise ConfigError(f"{self.path}: another process trains here: wait for it, or give another run") from error
+        self._lock = file
+
+    def unlock(self) -> None:
+        """Lets other processes in."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def periodic(self, epoch: int) -> Path:
         """The kept checkpoint of the state after ``epoch`` epochs."""

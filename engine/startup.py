@@ -12,10 +12,12 @@ from engine.checkpoint import Checkpoint, Spec, kind_of, read_checkpoint
 from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
 from engine.plan import phases
+from engine.resume_check import changed_data, changed_fields
 from engine.run_directory import RunDirectory
 from engine.task import Config, Setup
 from engine.training import Trainer
 from utils.classifier_config import ClassifierRunConfig
+from utils.command_line import TrainingRequest
 from utils.config import RunConfig, TrainConfig
 from utils.errors import ConfigError, FileError
 from utils.progress import Reporter
@@ -36,14 +38,23 @@ def start_run(
     run.refuse_used()
     _refuse_inputs_as_output(setup, run)
     trainer = _trainer(setup, spec, run, reporter, strategy, config.model.weights)
+    run.lock()
     run.start(config, spec.class_names, setup.inputs())
     return trainer
 
 
 def resume_run(
-    config: Config, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
+    config: Config,
+    run_dir: str | Path,
+    reporter: Reporter,
+    strategy: tf.distribute.Strategy | None = None,
+    anyway: bool = False,
 ) -> Trainer:
-    """The run in ``run_dir``, ready to go on at the epoch where it stopped."""
+    """The run in ``run_dir``, ready to go on at the step where it stopped.
+
+    ConfigError when config or data are not what they were, unless ``anyway``, which only says so; also when another
+    process trains there.
+    """
     setup = SETUPS[type(config)](config)
     run = RunDirectory(run_dir)
     checkpoint, source = _newest(run, reporter)
@@ -53,11 +64,21 @@ def resume_run(
     if checkpoint.spec.class_names != asked.class_names:
         classes = setup.inputs()[setup.class_source]
         raise ConfigError(f"{run.path}: class list: differs from {classes}; restore it or start anew")
+    _same_or_said(run, changed_fields(checkpoint.info, config, setup.inputs()), anyway, reporter)
+    run.lock()
     trainer = _trainer(setup, checkpoint.spec, run, reporter, strategy, "none")
+    _same_or_said(run, changed_data(checkpoint.info, trainer.task.fingerprints), anyway, reporter)
     trainer.restore(checkpoint)
     position = trainer.position
     reporter.say(f"resuming {source}: epoch {position.epoch + 1}, step {position.epoch_step + 1}")
     return trainer
+
+
+def requested_run(request: TrainingRequest[Any], reporter: Reporter) -> Trainer:
+    """The run that a command line asks for, new or resumed."""
+    if request.resume:
+        return resume_run(request.config, request.run_dir, reporter, anyway=request.anyway)
+    return start_run(request.config, request.run_dir, reporter)
 
 
 def default_strategy() -> tf.distribute.Strategy:
@@ -80,6 +101,13 @@ def _trainer(
     strategy = strategy or default_strategy()
     _check_shards(setup.config.train, strategy.num_replicas_in_sync)
     return Trainer(setup.config, setup.task(spec, weights, strategy, reporter), strategy, run, reporter)
+
+
+def _same_or_said(run: RunDirectory, differences: list[str], anyway: bool, reporter: Reporter) -> None:
+    if differences and not anyway:
+        raise ConfigError(f"{run.path}: {'; '.join(differences)}: restore it, or go on with --resume-anyway")
+    for difference in differences:
+        reporter.say(f"going on anyway: {difference}")
 
 
 def _refuse_inputs_as_output(setup: Setup, run: RunDirectory) -> None:

@@ -54,6 +54,8 @@ class Task(Protocol):
     """Names of the loss parts."""
     target_signature: Mapping[str, tf.TensorSpec]
     """Of ``Batch.targets``."""
+    fingerprints: Mapping[str, str]
+    """Digest of each part of the data: the data of a run must stay what it is."""
     curves: Mapping[str, str]
     """Title of each number that ``measure`` enters, the deciding one first."""
 

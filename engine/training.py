@@ -12,14 +12,14 @@ import tensorflow as tf
 
 from engine.checkpoint import Checkpoint, keep_previous, model_tensors, restore_model, save_checkpoint
 from engine.dataset import Batch
-from engine.interrupts import StopRequest
+from engine.interrupts import StoppableReporter, StoppedError, StopRequest
 from engine.learner import Learner, loss_parts
 from engine.plan import phases
 from engine.run_directory import EpochMetrics, RunDirectory
 from engine.schedule import Schedule, phase_schedule
 from engine.task import Config, Task
 from utils.config import PhaseConfig
-from utils.errors import DivergedError
+from utils.errors import DataError, DivergedError, MemoryRanOutError
 from utils.progress import Reporter
 from utils.training_plots import plot_curves
 
@@ -77,13 +77,18 @@ class Trainer:
     def fit(self, stop: StopRequest | None = None) -> TrainingSummary:
         """Trains to the end, or until ``stop`` is made: then the state is saved after the step under way.
 
-        DivergedError when the loss stops being a number; nothing is saved over then.
+        DivergedError when the loss stops being a number, MemoryRanOutError: nothing is saved over then. DataError when
+        an image cannot be read any more; the state is saved first.
         """
         self.stop = stop or StopRequest()
-        started = time.monotonic()
-        for number, phase in enumerate(self.phases, start=1):
-            if self.position.epoch < phase.until_epoch and not self.stop.made:
-                self._run_phase(number, phase)
+        self.watched = StoppableReporter(self.reporter, self.stop)
+        started = self.saved_at = time.monotonic()
+        try:
+            for number, phase in enumerate(self.phases, start=1):
+                if self.position.epoch < phase.until_epoch and not self.stop.made:
+                    self._run_phase(number, phase)
+        finally:
+            self.run.unlock()
         best = self.position.best_score
         minutes = (time.monotonic() - started) / 60
         return TrainingSummary(
@@ -102,28 +107,37 @@ class Trainer:
             f"phase {number} of {len(self.phases)}: epochs {self.position.epoch + 1} to {phase.until_epoch}, "
             f"batch {phase.batch_size}, {state}"
         )
-        while self.position.epoch < phase.until_epoch:
-            entry = self._run_epoch(learner, phase, schedule)
-            if self.stop.made:
+        while self.position.epoch < phase.until_epoch and not self.stop.made:
+            try:
+                self._run_epoch(learner, phase, schedule)
+            except (StoppedError, DataError) as reason:
                 self._save_last(learner, self._weights())
-                return
-            self._finish_epoch(learner, entry)
-            if self.stop.made:
-                return
+                if isinstance(reason, DataError):
+                    raise
 
     def _first_epoch(self, number: int) -> int:
         return 0 if number == 1 else self.phases[number - 2].until_epoch
 
-    def _run_epoch(self, learner: Learner, phase: PhaseConfig, schedule: Schedule) -> EpochMetrics:
+    def _run_epoch(self, learner: Learner, phase: PhaseConfig, schedule: Schedule) -> None:
+        """The steps that are left of the epoch, its measurements, its checkpoints. StoppedError anywhere between."""
+        entry = self._learn(learner, phase, schedule)
+        weights = self._weights()
+        entry.update(self._validate(learner))
+        every, ends = self.config.train.eval_every, self.position.epoch + 1
+        measured = ends == self.epochs or (every > 0 and ends % every == 0)
+        better = measured and self._measure(entry)
+        self._finish_epoch(learner, entry, weights, better)
+
+    def _learn(self, learner: Learner, phase: PhaseConfig, schedule: Schedule) -> EpochMetrics:
         position, batch_size = self.position, phase.batch_size
         steps, first = self.task.train_data.steps_per_epoch(batch_size), position.epoch_step
         batches = self.task.train_data.training_batches(position.epoch, batch_size, first)
         title = f"epoch {position.epoch + 1}/{self.epochs}"
         started = time.monotonic()
-        for batch in self.reporter.track(batches, title, steps - first):
+        for batch in self.watched.track(batches, title, steps - first):
             self._run_step(learner, batch, self._rate(schedule, position.epoch_step, steps))
-            if self.stop.made:
-                break
+            if position.epoch_step < steps:
+                self._save_if_due(learner)
         seconds = time.monotonic() - started
         done = position.epoch_step
         return {
@@ -143,7 +157,13 @@ class Trainer:
         position = self.position
         if position.step == 0:
             self.task.draw_batch(self.run, batch)
-        parts = learner.train_step(batch, rate)
+        try:
+            parts = learner.train_step(batch, rate)
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise MemoryRanOutError(
+                f"{self.run.path}: batch size: {len(batch.images)}: does not fit into memory; lower train.batch_size, "
+                "train.freeze_batch_size or model.input_size"
+            ) from error
         if not np.isfinite(parts).all():
             raise DivergedError(self._diverged(batch.paths))
         position.epoch_sums = [a + float(b) for a, b in zip(position.epoch_sums, parts, strict=True)]
@@ -151,16 +171,13 @@ class Trainer:
         position.epoch_step += 1
         position.step += 1
 
-    def _finish_epoch(self, learner: Learner, entry: EpochMetrics) -> None:
+    def _finish_epoch(
+        self, learner: Learner, entry: EpochMetrics, weights: dict[str, np.ndarray], better: bool
+    ) -> None:
         position = self.position
         position.epoch += 1
         position.epoch_step, position.epoch_dropped = 0, 0
         position.epoch_sums = self._no_sums()
-        weights = self._weights()
-        entry.update(self._validate(learner))
-        every = self.config.train.eval_every
-        measured = position.epoch == self.epochs or (every > 0 and position.epoch % every == 0)
-        better = measured and self._measure(entry)
         position.history.append(entry)
         self.run.write_metrics(position.history)
         self.run.log_scalars(entry)
@@ -172,7 +189,8 @@ class Trainer:
         """Loss on the validation list, each image counted alike."""
         batch_size = min(self.phases[-1].batch_size, len(self.task.val_data))
         sums, images = np.zeros(len(self.parts)), 0
-        for batch in self.task.val_data.validation_batches(batch_size):
+        batches = self.task.val_data.validation_batches(batch_size)
+        for batch in self.watched.track(batches, "validating", -(-len(self.task.val_data) // batch_size)):
             sums += learner.validation_step(batch) * len(batch.images)
             images += len(batch.images)
         return self._named(sums / images, "val")
@@ -180,7 +198,7 @@ class Trainer:
     def _measure(self, entry: EpochMetrics) -> bool:
         """Measures on the validation data, as the measuring command does. Whether it is the best so far."""
         position = self.position
-        found = self.task.measure(self.phases[-1].batch_size, self.run, position.epoch, self.reporter)
+        found = self.task.measure(self.phases[-1].batch_size, self.run, position.epoch + 1, self.watched)
         entry.update(found.entries)
         if found.score is None:
             # Validation data without objects measures nothing: the newest weights are the best then.
@@ -200,13 +218,23 @@ class Trainer:
             save_checkpoint(run.periodic(position.epoch), Checkpoint(self.task.spec, weights, info))
         self._save_last(learner, weights)
 
+    def _save_if_due(self, learner: Learner) -> None:
+        minutes = self.config.train.save_minutes
+        if minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes:
+            self._save_last(learner, self._weights())
+
     def _save_last(self, learner: Learner, weights: dict[str, np.ndarray]) -> None:
         """Everything that going on needs; the checkpoint before stays as ``previous``."""
         position = {key: value for key, value in vars(self.position).items() if key != "history"}
-        info = {"position": position, "config": dataclasses.asdict(self.config)}
+        info = {
+            "position": position,
+            "config": dataclasses.asdict(self.config),
+            "data": dict(self.task.fingerprints),
+        }
         tensors = {**weights, **learner.optimizer_tensors()}
         keep_previous(self.run.last, self.run.previous)
         save_checkpoint(self.run.last, Checkpoint(self.task.spec, tensors, info))
+        self.saved_at = time.monotonic()
 
     def _weights(self) -> dict[str, np.ndarray]:
         """The model's tensors. DivergedError when one is not a number, which the loss would only show a step later."""

@@ -112,6 +112,7 @@ def test_the_first_signal_asks_and_the_second_insists(number: signal.Signals, co
         signal.raise_signal(number)
         assert stop.made
         assert stop.exit_code == code
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit) as ended:
             signal.raise_signal(number)
+        assert ended.value.code == code
     assert signal.getsignal(number) == before

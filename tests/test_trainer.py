@@ -23,7 +23,7 @@ from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
 from utils.command_line import read_run_config
 from utils.config import DataConfig, RunConfig, TrainConfig
-from utils.errors import DataError, DivergedError
+from utils.errors import DataError, DivergedError, MemoryRanOutError
 from utils.metrics import evaluate
 from utils.progress import Quiet
 from utils.types import Detections, Record
@@ -158,6 +158,46 @@ def test_an_image_twice_in_the_validation_list_is_refused_before_the_first_step(
     photo = draw_photo(tmp_path / "a.png", 0)
     with pytest.raises(DataError, match="listed twice"):
         trainer(tmp_path, val=[photo, photo])
+
+
+def test_an_image_that_vanishes_is_named_and_the_run_saved(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    def burn(weight: Any) -> None:
+        if weight.numpy().item() == STEPS:
+            for photo in (tmp_path / "photos").glob("*.png"):
+                photo.unlink()
+
+    idle.at_step = staticmethod(burn)
+    with pytest.raises(DataError, match=r"photos/4\.png: no such image") as raised:
+        trainer(tmp_path).fit()
+    assert raised.value.exit_code == 3
+    checkpoint = read_checkpoint(tmp_path / "run" / "last")
+    assert (checkpoint.info["position"]["epoch"], checkpoint.info["position"]["epoch_step"]) == (0, STEPS)
+    assert steps_in(tmp_path / "run" / "last") == STEPS
+
+
+def test_a_batch_too_large_for_memory_is_named_and_saved_over_nothing(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    def run_out(weight: Any) -> None:
+        if weight.numpy().item() > STEPS:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    idle.at_step = staticmethod(run_out)
+    with pytest.raises(MemoryRanOutError, match="batch size: 2: does not fit into memory") as raised:
+        trainer(tmp_path).fit()
+    assert raised.value.exit_code == 4
+    assert steps_in(tmp_path / "run" / "last") == STEPS
+
+
+def test_long_epochs_are_saved_in_between(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    saved: list[tuple[int, int]] = []
+
+    def look(weight: Any) -> None:
+        if weight.numpy().item() > 1:
+            position = read_checkpoint(tmp_path / "run" / "last").info["position"]
+            saved.append((position["epoch"], position["epoch_step"]))
+
+    idle.at_step = staticmethod(look)
+    trainer(tmp_path, save_minutes=1e-9).fit()
+    assert saved == [(0, 1), (1, 0), (1, 1)]
 
 
 def test_the_config_of_a_run_names_its_files_so_that_any_folder_finds_them(

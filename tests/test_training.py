@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +129,48 @@ def test_a_damaged_last_checkpoint_is_set_aside_and_the_one_before_used(finished
 def test_a_second_run_in_the_directory_is_refused(finished: Path, config: RunConfig) -> None:
     with pytest.raises(ConfigError, match="--resume"):
         start_run(config, finished, Quiet())
+
+
+@pytest.mark.parametrize("resuming", [True, False])
+def test_two_runs_in_one_directory_are_refused(config: RunConfig, tmp_path: Path, resuming: bool) -> None:
+    run = RunDirectory(tmp_path / "run")
+    if resuming:
+        start_run(config, run.path, Quiet()).fit(StopAfter(3))
+    run.lock()
+    with pytest.raises(ConfigError, match="another process trains here"):
+        (resume_run if resuming else start_run)(config, run.path, Quiet())
+    run.unlock()
+    trainer = (resume_run if resuming else start_run)(config, run.path, Quiet())
+    with pytest.raises(ConfigError, match="another process trains here"):
+        run.lock()
+    trainer.run.unlock()
+
+
+def test_a_run_goes_on_with_what_it_began_with(finished: Path, config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    train_list = tmp_path / "train.txt"
+    lines = Path(config.data.train).read_text().splitlines(keepends=True)
+    train_list.write_text("".join(lines[1:] + lines[:1]))
+    other_batch = replace(config, train=replace(config.train, batch_size=2))
+    other_seed = replace(config, train=replace(config.train, seed=1))
+    other_data = replace(config, data=replace(config.data, train=str(train_list)))
+    changes = {
+        "train.batch_size: was 4, is 2": other_batch,
+        "train.seed: was 0, is 1": other_seed,
+        "data.train: is not the data it was": other_data,
+    }
+    for difference, changed in changes.items():
+        with pytest.raises(ConfigError, match=f"{re.escape(difference)}: restore it, or go on with --resume-anyway"):
+            resume_run(changed, run, Quiet())
+    reporter = Quiet()
+    said: list[str] = []
+    reporter.say = said.append  # type: ignore[method-assign]
+    resume_run(replace(other_batch, data=other_data.data), run, reporter, anyway=True).run.unlock()
+    assert "going on anyway: train.batch_size: was 4, is 2" in said
+    assert "going on anyway: data.train: is not the data it was" in said
+    harmless = replace(config, train=replace(config.train, eval_every=1), data=replace(config.data, threads=1))
+    resume_run(harmless, run, Quiet()).run.unlock()
 
 
 def test_nothing_to_resume_is_said(config: RunConfig, tmp_path: Path) -> None:

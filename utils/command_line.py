@@ -26,6 +26,7 @@ class TrainingRequest(NamedTuple, Generic[ConfigT]):
     config: ConfigT
     run_dir: str
     resume: bool
+    anyway: bool = False
 
 
 def training_request(description: str, config_type: type[ConfigT], argv: Sequence[str]) -> TrainingRequest[ConfigT]:
@@ -36,13 +37,16 @@ def training_request(description: str, config_type: type[ConfigT], argv: Sequenc
     parser = run_config_parser(description, config_type)
     parser.add_argument("--run-dir", type=str, default="logs/run", help="where the files of the new run go")
     parser.add_argument("--resume", type=str, help="a run directory: go on where that run stopped")
+    parser.add_argument("--resume-anyway", action="store_true", help="go on though config or data were changed since")
     arguments = parse(parser, argv)
     if not arguments.resume:
+        if arguments.resume_anyway:
+            raise ConfigError("--resume-anyway: says how to go on: give the run with --resume RUN")
         return TrainingRequest(run_config(parser, arguments, config_type), arguments.run_dir, False)
     if any(word.startswith("--") and not word.startswith("--resume") for word in argv):
         raise ConfigError("--resume: goes on with the run's own config; leave the other options out")
     config = read_run_config(Path(arguments.resume) / "config.yaml", config_type)
-    return TrainingRequest(config, arguments.resume, True)
+    return TrainingRequest(config, arguments.resume, True, arguments.resume_anyway)
 
 
 def run_config_parser(description: str, config_type: type[Any] = RunConfig) -> ArgumentParser:

@@ -151,6 +151,8 @@ class TrainConfig:
     """Epochs between mAP measurements; the last epoch is always measured."""
     save_every: int = 50
     """Epochs between the periodic checkpoints that are kept."""
+    save_minutes: float = 10.0
+    """Minutes after which `last` is saved within an epoch too; 0: only at the ends of epochs."""
     seed: int = 0
 
 
@@ -185,6 +187,7 @@ _TRAIN_FIELDS = {
     "must be at least 1": "train.epochs train.batch_size train.freeze_batch_size",
     "must be above 0": "train.learning_rate",
     "must be 0 or more": "train.weight_decay train.head_l2 train.clip_norm train.eval_every train.save_every "
+    "train.save_minutes "
     "train.seed",
 }
 

@@ -31,6 +31,12 @@ class FileError(UserError):
     exit_code = 4
 
 
+class MemoryRanOutError(UserError):
+    """The batch does not fit into memory (exit 4)."""
+
+    exit_code = 4
+
+
 class DivergedError(UserError):
     """The loss became NaN or infinite (exit 5)."""
 
