@@ -37,8 +37,8 @@ def photos(size: int, batch: int = 2) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
 
 
-def test_every_backbone_has_a_parameter_count() -> None:
-    assert set(PARAMETERS) == set(BACKBONES)
+def test_every_efficientnet_has_a_parameter_count() -> None:
+    assert set(PARAMETERS) == {name for name in BACKBONES if name.startswith("efficientnet_b")}
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
