@@ -10,6 +10,7 @@ import h5py
 import keras
 import numpy as np
 from keras.src.applications import mobilenet as mobilenet_blocks
+from keras.src.applications.densenet import DenseNet
 from keras.src.legacy.saving import legacy_h5_format
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -42,7 +43,7 @@ def _build(name: str, **options: Any) -> keras.Model:
     if found := re.fullmatch(r"densenet(\d+)", name):
         return getattr(applications, f"DenseNet{found[1]}")(**options)
     if found := re.fullmatch(r"densenet_([\d-]+)", name):
-        return applications.densenet.DenseNet([int(count) for count in found[1].split("-")], **options)
+        return DenseNet([int(count) for count in found[1].split("-")], **options)
     if found := re.fullmatch(r"mobilenet_v1_([\d.]+)", name):
         return applications.MobileNet(alpha=float(found[1]), **options)
     if found := re.fullmatch(r"mobilenet_v1_([\d.]+)_shallow", name):

@@ -52,6 +52,7 @@ def build_classifier(
     seed: int = 0,
     fresh_top: bool = False,
     probabilities: bool = True,
+    stochastic_depth: float = STOCHASTIC_DEPTH,
 ) -> keras.Model:
     """Raw RGB 0..255 [B, H, W, 3] (uint8 or float) -> float32 class probabilities [B, classes], or logits.
 
@@ -62,7 +63,7 @@ def build_classifier(
     spec = backbone_spec(name)
     if weights == "imagenet" and classes != 1000 and not fresh_top:
         raise ConfigError(f"classes: {classes}: ImageNet weights have 1000; fresh_top learns a new last layer")
-    make = LayerFactory(seed, batch_norm_momentum)
+    make = LayerFactory(seed, batch_norm_momentum, stochastic_depth=stochastic_depth)
     inputs, features = _trunk(spec, input_shape, make)
     model = keras.Model(inputs, spec.architecture.top(features, classes, make, probabilities), name=name)
     path = _weights_path(weights, spec, spec.without_top if fresh_top else spec.with_top)
