@@ -124,6 +124,24 @@ def test_anchors_are_scaled_from_the_size_they_were_made_for(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("backbone", "said", "separable"),
+    [
+        ("mobilenet_v2_0.35", (), True),
+        ("efficientnet_b0", (), False),
+        ("mobilenet_v1_1", ("--model.separable_head", "false"), False),
+        ("densenet121", ("--model.separable_head", "true"), True),
+        ("densenet121", ("--model.separable_head", "null"), False),
+    ],
+)
+def test_the_backbone_decides_on_a_separable_head_unless_told(
+    backbone: str, said: tuple[str, ...], separable: bool
+) -> None:
+    spec = resolve(config_from("--model.backbone", backbone, *said))
+    assert spec.separable_head is separable
+    assert spec.backbone == {"mobilenet_v1_1": "mobilenet_v1_1.0"}.get(backbone, backbone)
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [(b"train:\nmodel:\n  input_size: 64\n", "train: None: is a section"), (b"\xff\xfe\x00", "not UTF-8")],
 )

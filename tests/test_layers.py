@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets.layers import FusedBatchNormalization, PixelNormalization, SeededDropout
+from nets.layers import FusedBatchNormalization, PixelNormalization, PointwiseConv2D, SeededDropout
 from nets.silu import Silu, SiluAndMean, silu, silu_and_mean
 from tests.conftest import ROOT
 
@@ -53,6 +53,30 @@ def test_batch_norm_keeps_the_plain_variance_even_of_two_values() -> None:
     # Mean 2; (1 + 1) / 2 = 1, where the unbiased variance would be 2.
     np.testing.assert_allclose(layer.moving_mean, 2, rtol=1e-6)
     np.testing.assert_allclose(layer.moving_variance, 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "sigmoid"}])
+@pytest.mark.parametrize("traced", [False, True])
+def test_pointwise_convolution_learns_as_kerass_does(traced: bool, options: dict) -> None:
+    ours, theirs = PointwiseConv2D(4, 1, **options), keras.layers.Conv2D(4, 1, **options)
+    x, dy = features(2, 5, 3, 6), features(2, 5, 3, 4, seed=1)
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+
+    def gradient(layer: keras.Layer) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True) if layer is ours else layer(x)
+        weights = [weight.value for weight in layer.trainable_weights]
+        return [y, *tape.gradient(y, [x, *weights], output_gradients=dy)]
+
+    run = tf.function(gradient, input_signature=None) if traced else gradient
+    for own, expected in zip(run(ours), run(theirs), strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(ours(x), theirs(x))
+    ours.trainable = False
+    np.testing.assert_array_equal(ours(x, training=True), theirs(x))
 
 
 def test_frozen_batch_norm_uses_its_statistics_and_leaves_them() -> None:
@@ -193,6 +217,7 @@ def test_silu_layers_are_the_same_in_training_and_inference(layer: keras.Layer) 
     "layer",
     [
         FusedBatchNormalization(0.9, 1e-4, name="norm"),
+        PointwiseConv2D(4, 1, name="pointwise"),
         SeededDropout(0.3, 7, whole_samples=True, name="drop"),
         PixelNormalization((1, 2, 3), (4, 5, 6), name="pixels"),
         Silu(name="silu"),

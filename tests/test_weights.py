@@ -251,6 +251,18 @@ def test_a_download_that_is_not_the_published_file_is_not_kept(monkeypatch, cach
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.parametrize("content", [b"<html>sign in</html>", fetch.HDF5_START + b"cut"])
+def test_without_a_checksum_it_must_be_a_whole_hdf5_file(monkeypatch, cache: Path, content: bytes) -> None:
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Served(content))
+    with pytest.raises(FileError, match="no checksum is published"):
+        fetch.fetch_official("https://example.org/w.h5", None)
+    assert list(cache.iterdir()) == []
+    whole = fetch.HDF5_START + b"all"
+    monkeypatch.setattr(Served, "headers", {"Content-Length": str(len(whole))})
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Served(whole))
+    assert fetch.fetch_official("https://example.org/w.h5", None).read_bytes() == whole
+
+
 def test_a_good_download_is_fetched_once(monkeypatch, cache: Path) -> None:
     md5, heard = hashlib.md5(b"abc").hexdigest(), []
     monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Served(b"abc"))
