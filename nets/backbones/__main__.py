@@ -84,10 +84,7 @@ def _print_table(rows: Iterator[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        caption="parameters and multiply-adds in millions; md5: the ImageNet file has a published checksum; file: it has none;"
-        " package: the weights come as a Python package"
-    )
+    table = Table(caption="counts in millions; ImageNet: md5 is a file with a published checksum, file one without")
     columns = ("backbone", "size", "params", "mult-adds", "no top", "detector", "mult-adds", "taps", "head", "ImageNet")
     for name in columns:
         table.add_column(name, justify="left" if name in ("backbone", "taps", "head", "ImageNet") else "right")
