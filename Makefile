@@ -14,7 +14,7 @@ demo: $(VENV)/installed-imagenet
 	$(BIN)/python demo.py
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"

@@ -30,7 +30,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within the block SIGINT and SIGTERM set the request that is yielded; a second one ends the process."""
+    """Within the block SIGINT and SIGTERM set the request that is yielded; a second one raises KeyboardInterrupt."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -39,7 +39,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         if request.made:
-            raise SystemExit(request.exit_code)
+            raise KeyboardInterrupt(request.exit_code)
         request.exit_code = EXIT_CODES[signal.Signals(number)]
 
     before = {number: signal.signal(number, note) for number in EXIT_CODES}

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from engine.checkpoint import Checkpoint, model_tensors, read_checkpoint, restore_model, save_checkpoint
 from engine.dataset import DetectionDataset
+from engine.detection_task import DetectionTask
 from engine.learner import Learner
 from nets.backbones import BACKBONES, backbone_spec, build_backbone, build_classifier, trunk_layers
 from nets.backbones.efficientnet import STAGES
@@ -25,7 +26,7 @@ from tests.official_weights import (
     with_older_names,
 )
 from tests.specs import detector_spec
-from utils.config import STRIDES, LossConfig, RunConfig
+from utils.config import STRIDES, LossConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError
 
 # Size, channels of P3, P4, P5, and the parameters with a top of 1000 classes, which the papers round.
@@ -315,7 +316,8 @@ def test_a_detector_learns_a_step_and_comes_back_from_its_checkpoint(name: str, 
     batch = next(DetectionDataset(records, spec, LossConfig()).validation_batches(2))
     model = build_detector(spec)
     before = model_tensors(model)
-    learner = Learner(model, spec, RunConfig(), tf.distribute.get_strategy(), frozen_backbone=False)
+    task = DetectionTask(RunConfig(), spec, model, records, [])
+    learner = Learner(task, TrainConfig(), tf.distribute.get_strategy(), frozen_backbone=False)
     assert np.isfinite(learner.train_step(batch, 1e-3)).all()
     moved = {name for name, value in model_tensors(model).items() if not np.array_equal(value, before[name])}
     assert len(moved) > 0.9 * len(before)

@@ -18,6 +18,7 @@ VOC = tuple(f"class {index}" for index in range(20))
 # Parameters with 20 classes, in millions.
 PARAMETERS = {
     "efficientnet_b0": 10.65,
+    "efficientnet_lite0": 10.02,
     "efficientnet_b1": 13.18,
     "efficientnet_b2": 15.73,
     "efficientnet_b3": 20.30,

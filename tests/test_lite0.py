@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import skimage
 
-from engine.startup import initial_detector
+from engine.detection_setup import initial_detector
 from nets.backbones import BACKBONES, build_backbone, build_classifier
 from nets.backbones.packaged import keras_tensors, load_packaged
 from nets.backbones.registry import IMAGENET

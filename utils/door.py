@@ -19,9 +19,9 @@ def run_door(main: Callable[[], int | None]) -> int:
     except UserError as error:
         print(_one_line(error), file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return interrupt.args[0] if interrupt.args else 130
     except BrokenPipeError:
         return 0
     except OSError as error:
