@@ -22,13 +22,17 @@ from safetensors.numpy import load, save
 
 from nets.classifier import build_classifier_of
 from nets.detector import build_detector
+from nets.layers import RANDOM_STATE
 from utils.classifier_config import ClassifierSpec
 from utils.config import DetectorSpec
 from utils.errors import FileError
 from utils.files import write_atomically
+from utils.run_files import find_checkpoint
 
 FORMAT = "efficientnet-yolo3 checkpoint 1"
 MAX_HEADER_BYTES = 1 << 26
+PUBLISHED = ("none", "imagenet", "package")
+"""Starts that are no file of the user's."""
 Spec = DetectorSpec | ClassifierSpec
 KINDS: dict[str, type[DetectorSpec] | type[ClassifierSpec]] = {"detector": DetectorSpec, "classifier": ClassifierSpec}
 _BLANK = "0" * 64
@@ -75,11 +79,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         tensors = load(content)
     except SafetensorError as error:
         raise FileError(f"{path}: {error}: the file is damaged; use another checkpoint of the run") from error
-    (kind,) = KINDS.keys() & metadata.keys()
     try:
+        (kind,) = KINDS.keys() & metadata.keys()
         spec = KINDS[kind].from_dict(json.loads(metadata[kind]))
-    except (TypeError, KeyError) as error:
-        raise FileError(f"{path}: {kind}: {error}: made by another version of this application") from error
+    except (TypeError, KeyError, ValueError) as error:
+        raise FileError(f"{path}: {error}: made by another version of this application") from error
     return Checkpoint(spec, tensors, json.loads(metadata["info"]))
 
 
@@ -144,6 +148,27 @@ def restore_model(model: keras.Model, tensors: dict[str, np.ndarray], source: st
             raise FileError(f"{source}: {name}: shape {tensors[name].shape}: the model has {tuple(variable.shape)}")
     for name, variable in variables.items():
         variable.assign(tensors[name])
+
+
+def starting_point(weights: str) -> tuple[Path, Checkpoint] | None:
+    """The checkpoint that ``weights`` names by its file or its run; None for "none", published weights, ``.h5`` files.
+
+    FileError for a folder without a checkpoint and for a damaged one.
+    """
+    if weights in PUBLISHED:
+        return None
+    path = find_checkpoint(weights) if Path(weights).is_dir() else Path(weights)
+    return (path, read_checkpoint(path)) if is_checkpoint(path) else None
+
+
+def start_from(model: keras.Model, tensors: dict[str, np.ndarray], source: str | Path) -> None:
+    """Sets every weight of ``model`` from ``tensors``, as ``restore_model`` does.
+
+    Random state is the run's own, and which layers have any depends on ``model.stochastic_depth``.
+    """
+    given = {name: value for name, value in tensors.items() if RANDOM_STATE not in name}
+    own = {variable.path: np.asarray(variable) for variable in model.variables if RANDOM_STATE in variable.path}
+    restore_model(model, {**given, **own}, source)
 
 
 def rebuild(checkpoint: Checkpoint, source: str | Path) -> keras.Model:

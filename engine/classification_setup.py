@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from engine.checkpoint import classifier_spec_of, is_checkpoint, read_checkpoint, restore_model
+from engine.checkpoint import classifier_spec_of, start_from, starting_point
 from engine.classification_task import ClassificationTask
 from engine.image_check import check_images
+from nets.backbones import backbone_spec
 from nets.classifier import build_classifier_of, classification_layer
-from nets.layers import RANDOM_STATE
 from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
 from utils.config import package_versions
 from utils.errors import ConfigError, DataError, FileError
@@ -21,7 +20,6 @@ from utils.image_folders import LabelledImage, LabelledImages, read_image_folder
 from utils.image_headers import probe
 from utils.letterbox import place
 from utils.progress import Reporter
-from utils.run_files import find_checkpoint
 
 MB = 1 << 20
 
@@ -40,7 +38,7 @@ class ClassificationSetup:
         model = self.config.model
         return ClassifierSpec(
             class_names=self._folders(warn).class_names,
-            backbone=model.backbone,
+            backbone=backbone_spec(model.backbone).name,
             input_size=model.input_size,
             resize=model.resize,
             crop_fraction=model.crop_fraction,
@@ -95,28 +93,22 @@ def initial_classifier(spec: ClassifierSpec, weights: str, reporter: Reporter, s
     ``weights``: "none" (drawn from ``seed``); "imagenet", "package" or an ``.h5`` file; a classifier's checkpoint or
     a run with one, whose last layer is kept where the classes are the same. FileError for another backbone's.
     """
-    if weights == "none":
-        return build_classifier_of(spec, seed=seed)
-    path = find_checkpoint(weights) if Path(weights).is_dir() else Path(weights)
-    if not is_checkpoint(path):
-        return build_classifier_of(spec, weights, seed)
-    checkpoint = read_checkpoint(path)
+    found = starting_point(weights)
+    if found is None:
+        return build_classifier_of(spec, None if weights == "none" else weights, seed)
+    path, checkpoint = found
     theirs = classifier_spec_of(checkpoint, path)
     if theirs.backbone != spec.backbone:
         raise FileError(
             f"{path}: backbone: {theirs.backbone!r}: this run's model has {spec.backbone!r}; make them the same"
         )
     model = build_classifier_of(spec, seed=seed)
-    # Random state is the run's own, and which layers have any depends on model.stochastic_depth.
-    tensors = {name: value for name, value in checkpoint.group("model").items() if RANDOM_STATE not in name}
-    own = {v.path: np.asarray(v) for v in model.variables if RANDOM_STATE in v.path}
+    tensors = checkpoint.group("model")
+    last = {v.path: np.asarray(v) for v in classification_layer(model, spec.backbone).variables}
     same = theirs.class_names == spec.class_names
-    if not same:
-        fresh = {v.path: np.asarray(v) for v in classification_layer(model, spec.backbone).variables}
-        tensors = {name: value for name, value in tensors.items() if name not in fresh}
-        own |= fresh
-    restore_model(model, {**tensors, **own}, path)
-    reporter.say(f"{path}: took {len(tensors)} tensors{'' if same else '; the last layer starts anew'}")
+    start_from(model, tensors if same else {**tensors, **last}, path)
+    taken = len(model.weights) - (0 if same else len(last))
+    reporter.say(f"{path}: took {taken} tensors{'' if same else '; the last layer starts anew'}")
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -52,7 +53,9 @@ class ClassificationTask:
         self.val = val
         parts = {"training images": train, "validation images": val}
         self.fingerprints: Mapping[str, str] = {
-            part: fingerprint((image.path, image.class_id) for image in found) for part, found in parts.items()
+            # Data may move as a whole.
+            part: fingerprint((Path(image.path).name, image.class_id) for image in found)
+            for part, found in parts.items()
         }
         self.classifier = Classifier(model, spec)
 

@@ -43,9 +43,9 @@ class Classifier:
         ``class_names`` are ImageNet's unless given. ConfigError when there are not as many as the weights know.
         """
         names = imagenet_class_names() if class_names is None else tuple(class_names)
-        size = backbone_spec(backbone).default_size
+        known = backbone_spec(backbone)
         model = build_classifier(backbone, len(names), weights=weights, probabilities=False)
-        return cls(model, ClassifierSpec(names, backbone, size))
+        return cls(model, ClassifierSpec(names, known.name, known.default_size))
 
     def predict_batch(self, images: Sequence[ImageArray]) -> FloatArray:
         """Class probabilities of RGB uint8 images [H, W, 3] of any size. At least one -> [B, C] float32."""
@@ -69,7 +69,7 @@ def load_classifier(weights: str, backbone: str | None = None, class_names: Sequ
     if is_checkpoint(weights):
         classifier = Classifier.load(weights)
         spec = classifier.spec
-        if backbone and backbone != spec.backbone:
+        if backbone and backbone_spec(backbone).name != spec.backbone:
             raise ConfigError(f"--backbone: {backbone}: {weights} holds {spec.backbone}; leave the option out")
         if class_names:
             if len(class_names) != len(spec.class_names):

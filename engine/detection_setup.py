@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from engine.checkpoint import Checkpoint, is_checkpoint, read_checkpoint, restore_model
+from engine.checkpoint import Checkpoint, start_from, starting_point
 from engine.detection_task import DetectionTask
 from engine.image_check import check_images
 from engine.plan import detector_spec
@@ -21,7 +20,6 @@ from utils.image_headers import probe
 from utils.letterbox import place
 from utils.progress import Reporter
 from utils.records import read_annotation_list, refuse_overlap
-from utils.run_files import find_checkpoint
 from utils.types import Record
 
 
@@ -95,26 +93,24 @@ def initial_detector(
     ``weights``: "none" (drawn from ``seed``); "imagenet", "package" or an ``.h5`` file for the backbone; a checkpoint,
     or a run with one: a detector's starts the whole, a classifier's the backbone. ``say`` hears what was taken.
     """
-    if weights == "none":
-        return build_detector(spec, seed=seed)
-    path = find_checkpoint(weights) if Path(weights).is_dir() else Path(weights)
-    if not is_checkpoint(path):
-        return build_detector(spec, weights, seed)
-    checkpoint = read_checkpoint(path)
+    found = starting_point(weights)
+    if found is None:
+        return build_detector(spec, None if weights == "none" else weights, seed)
+    path, checkpoint = found
     _refuse_other_network(checkpoint, spec, path)
     model = build_detector(spec, seed=seed)
-    given = {name: value for name, value in checkpoint.group("model").items() if RANDOM_STATE not in name}
+    given = checkpoint.group("model")
     if isinstance(checkpoint.spec, DetectorSpec):
-        # Random state is the run's own, and which layers have any depends on model.stochastic_depth.
-        restore_model(model, {**given, **_values(model, RANDOM_STATE)}, path)
+        start_from(model, given, path)
         return model
     backbone = model.get_layer(BACKBONE)
-    own = _values(backbone)
-    taken = {name: value for name, value in given.items() if name in own}
-    restore_model(backbone, {**taken, **_values(backbone, RANDOM_STATE)}, path)
+    shared = {variable.path for variable in backbone.weights}
+    start_from(backbone, {name: value for name, value in given.items() if name in shared}, path)
     if say is not None:
-        left = len(given) - len(taken)
-        say(f"{path}: the backbone starts from {len(taken)} tensors of this classifier; {left} of its top are left out")
+        left = sum(name not in shared and RANDOM_STATE not in name for name in given)
+        say(
+            f"{path}: the backbone starts from {len(shared)} tensors of this classifier; {left} of its top are left out"
+        )
     return model
 
 
@@ -131,8 +127,3 @@ def _refuse_other_network(checkpoint: Checkpoint, spec: DetectorSpec, path: Path
             f"{path}: classes: {len(theirs.class_names)}: this run has {len(spec.class_names)}; "
             "start from weights with as many"
         )
-
-
-def _values(model: keras.Model, ending: str = "") -> dict[str, np.ndarray]:
-    """Variables whose path holds ``ending``, by path."""
-    return {variable.path: np.asarray(variable) for variable in model.variables if ending in variable.path}

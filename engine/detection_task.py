@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -74,4 +75,6 @@ class DetectionTask:
 
 
 def _fingerprint(records: Sequence[Record]) -> str:
-    return fingerprint((r.image_path, r.boxes_xyxy.tolist(), r.class_ids.tolist()) for r in records)
+    # Data may move as a whole.
+    names = (Path(r.image_path).name for r in records)
+    return fingerprint((n, r.boxes_xyxy.tolist(), r.class_ids.tolist()) for n, r in zip(names, records, strict=True))

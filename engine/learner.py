@@ -12,6 +12,7 @@ from engine.dataset import Batch
 from engine.optimizer import build_optimizer
 from engine.task import Task
 from utils.config import TrainConfig
+from utils.errors import ConfigError
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
 L2 = "l2"
@@ -61,8 +62,11 @@ class Learner:
         return {f"optimizer/{name}": np.asarray(variable) for name, variable in self._optimizer_variables().items()}
 
     def restore_optimizer(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """The inverse of ``optimizer_tensors`` (names without ``optimizer/``)."""
-        for name, variable in self._optimizer_variables().items():
+        """The inverse of ``optimizer_tensors`` (names without ``optimizer/``). ConfigError for another optimizer's."""
+        variables = self._optimizer_variables()
+        if {name: tuple(v.shape) for name, v in variables.items()} != {name: t.shape for name, t in tensors.items()}:
+            raise ConfigError(f"train.optimizer: {self.config.optimizer}: the saved state is another optimizer's")
+        for name, variable in variables.items():
             variable.assign(tensors[name])
 
     def _optimizer_variables(self) -> dict[str, Any]:

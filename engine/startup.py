@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from engine.plan import phases
 from engine.resume_check import changed_data, changed_fields
 from engine.run_directory import RunDirectory
 from engine.task import Config, Setup
-from engine.training import Trainer
+from engine.training import Position, Trainer
 from utils.classifier_config import ClassifierRunConfig
 from utils.command_line import TrainingRequest
 from utils.config import RunConfig, TrainConfig
@@ -64,6 +65,7 @@ def resume_run(
     if checkpoint.spec.class_names != asked.class_names:
         classes = setup.inputs()[setup.class_source]
         raise ConfigError(f"{run.path}: class list: differs from {classes}; restore it or start anew")
+    _refuse_other_network(run, checkpoint.spec, asked)
     _same_or_said(run, changed_fields(checkpoint.info, config, setup.inputs()), anyway, reporter)
     run.lock()
     trainer = _trainer(setup, checkpoint.spec, run, reporter, strategy, "none")
@@ -103,6 +105,13 @@ def _trainer(
     return Trainer(setup.config, setup.task(spec, weights, strategy, reporter), strategy, run, reporter)
 
 
+def _refuse_other_network(run: RunDirectory, saved: Spec, asked: Spec) -> None:
+    before, now = saved.to_dict(), asked.to_dict()
+    for name in before.keys() - {"versions", "class_names"}:
+        if before[name] != now[name]:
+            raise ConfigError(f"{run.path}: {name}: was {before[name]}, is {now[name]}: restore it or start a new run")
+
+
 def _same_or_said(run: RunDirectory, differences: list[str], anyway: bool, reporter: Reporter) -> None:
     if differences and not anyway:
         raise ConfigError(f"{run.path}: {'; '.join(differences)}: restore it, or go on with --resume-anyway")
@@ -128,14 +137,23 @@ def _newest(run: RunDirectory, reporter: Reporter) -> tuple[Checkpoint, Path]:
     if not run.last.exists() and not run.previous.exists():
         raise ConfigError(f"--resume: {run.path}: no run to go on with here; start one with --run-dir {run.path}")
     try:
-        return read_checkpoint(run.last), run.last
+        return _training_state(run.last), run.last
     except FileError as error:
         if not run.previous.exists():
             raise
         reporter.say(f"{error}; going on from {run.previous}")
         if run.last.exists():
             run.last.replace(run.path / "last.damaged")
-    return read_checkpoint(run.previous), run.previous
+    return _training_state(run.previous), run.previous
+
+
+def _training_state(path: Path) -> Checkpoint:
+    checkpoint = read_checkpoint(path)
+    known = {field.name for field in dataclasses.fields(Position)} - {"history"}
+    position = checkpoint.info.get("position")
+    if not {"config", "data"} <= checkpoint.info.keys() or position is None or set(position) != known:
+        raise FileError(f"{path}: holds no training state of this version: start a new run with --model.weights {path}")
+    return checkpoint
 
 
 def _check_shards(train: TrainConfig, replicas: int) -> None:

@@ -28,6 +28,7 @@ from utils.classifier_config import (
     ClassifierModelConfig,
     ClassifierRunConfig,
 )
+from utils.command_line import read_run_config
 from utils.config import PhaseConfig, TrainConfig
 from utils.errors import ConfigError, DataError, FileError
 from utils.image_folders import read_image_folders
@@ -229,3 +230,19 @@ def test_a_batch_is_classified_as_its_images_one_by_one(finished: Path) -> None:
     alone = np.concatenate([classifier.predict_batch([image]) for image in images])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_run_goes_on_wherever_its_folder_is_named_from(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    start_run(config(Path(data.name)), tmp_path / "run", Quiet()).fit(StopAfter(2))
+    again = read_run_config(tmp_path / "run" / "config.yaml", ClassifierRunConfig)
+    assert again.data.dir == str(data)
+    resume_run(again, tmp_path / "run", Quiet()).run.unlock()
+
+
+def test_another_spelling_of_a_backbone_is_the_same_backbone(data: Path) -> None:
+    run = config(data)
+    spelled = dataclasses.replace(run, model=dataclasses.replace(run.model, backbone="mobilenet_v1_0.250_shallow"))
+    assert ClassificationSetup(spelled).spec().backbone == "mobilenet_v1_0.25_shallow"

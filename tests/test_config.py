@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from engine.plan import detector_spec as resolve
+from engine.run_directory import RunDirectory
 from tests.conftest import ROOT
 from tests.specs import detector_spec
 from utils.classifier_config import ClassifierRunConfig
-from utils.command_line import parse, run_config, run_config_parser, training_request
+from utils.command_line import parse, read_run_config, run_config, run_config_parser, training_request
 from utils.config import DetectorSpec, LossConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError
 
@@ -150,3 +151,21 @@ def test_a_recipe_with_an_empty_section_or_of_bytes_is_refused(tmp_path: Path, c
     recipe.write_bytes(content)
     with pytest.raises(ConfigError, match=said):
         config_from("--config", str(recipe))
+
+
+def test_the_run_of_a_classifier_is_named_at_the_detectors_door_and_the_other_way_round(tmp_path: Path) -> None:
+    for config, other, door in (
+        (ClassifierRunConfig(), RunConfig, "classify.py train"),
+        (RunConfig(), ClassifierRunConfig, "train.py"),
+    ):
+        run = RunDirectory(tmp_path / type(config).__name__)
+        run.start(config, ("a", "b"))
+        with pytest.raises(ConfigError, match=f"go on with python {door} --resume"):
+            read_run_config(run.config_file, other)
+
+
+def test_flags_override_the_recipe_wherever_they_stand(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("train:\n  epochs: 5\n  freeze_epochs: 0\n")
+    for words in (["--config", str(recipe), "--train.epochs", "7"], ["--train.epochs", "7", "--config", str(recipe)]):
+        assert training_request("", RunConfig, words).config.train.epochs == 7

@@ -169,8 +169,22 @@ def test_a_run_goes_on_with_what_it_began_with(finished: Path, config: RunConfig
     resume_run(replace(other_batch, data=other_data.data), run, reporter, anyway=True).run.unlock()
     assert "going on anyway: train.batch_size: was 4, is 2" in said
     assert "going on anyway: data.train: is not the data it was" in said
+    sgd = replace(config, train=replace(config.train, optimizer="sgd", epochs=4, freeze_epochs=4))
+    with pytest.raises(ConfigError, match="optimizer: sgd: the saved state is another optimizer's"):
+        resume_run(sgd, run, Quiet(), anyway=True).fit()
+    larger = replace(config, model=replace(config.model, input_size=96))
+    with pytest.raises(ConfigError, match="input_size: was 64, is 96: restore it or start a new run"):
+        resume_run(larger, run, Quiet(), anyway=True)
     harmless = replace(config, train=replace(config.train, eval_every=1), data=replace(config.data, threads=1))
     resume_run(harmless, run, Quiet()).run.unlock()
+
+
+def test_a_checkpoint_without_training_state_is_named(finished: Path, config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(finished / "best", run / "last")
+    with pytest.raises(FileError, match=r"run/last: holds no training state of this version"):
+        resume_run(config, run, Quiet())
 
 
 def test_nothing_to_resume_is_said(config: RunConfig, tmp_path: Path) -> None:

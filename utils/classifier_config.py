@@ -46,7 +46,7 @@ class ClassifierModelConfig:
     crop_fraction: float = 0.875
     """With crop: the side of the middle square as a share of the photo's shorter side."""
     stochastic_depth: float = 0.2
-    """Share of training steps that skip the last block (earlier ones less); 0 for short runs."""
+    """EfficientNets: share of training steps that skip the last block (earlier ones less); 0 for short runs."""
     batch_norm_momentum: float = 0.97
     """How slowly the BatchNorm statistics follow; 0.99 is Keras' own, and too slow for short runs."""
 
@@ -57,7 +57,8 @@ class ClassifierAugmentConfig:
 
     enabled: bool = True
     area_min: float = 0.35
-    """A training view shows at least this share of the photo's area; 1: what validation sees."""
+    """Below 1, a training view is a part of the photo of about this share of its area or more, made a square; 1: it is
+    what validation sees."""
     aspect_max: float = 1.3333
     """The view's proportions differ from a square's by up to this factor."""
     shift_px: int = 0

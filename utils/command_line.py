@@ -17,6 +17,10 @@ from utils.config import RunConfig
 from utils.errors import ConfigError, did_you_mean
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+DOORS: dict[type[Any], tuple[str, str]] = {
+    RunConfig: ("detector", "train.py"),
+    ClassifierRunConfig: ("classifier", "classify.py train"),
+}
 ConfigT = TypeVar("ConfigT", RunConfig, ClassifierRunConfig)
 
 
@@ -59,11 +63,16 @@ def run_config_parser(description: str, config_type: type[Any] = RunConfig) -> A
 
 def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
     """Parsed arguments. ConfigError instead of jsonargparse's own errors."""
-    for option, value in itertools.pairwise(sys.argv[1:] if argv is None else argv):
-        if option == "--config" and not Path(value).is_file():
-            raise ConfigError(f"--config: {value}: no such file; recipes lie in configs/")
+    words = list(sys.argv[1:] if argv is None else argv)
+    for place, (option, value) in enumerate(itertools.pairwise(words)):
+        if option == "--config":
+            if not Path(value).is_file():
+                raise ConfigError(f"--config: {value}: no such file; recipes lie in configs/")
+            # Read first, so that flags override it wherever they stand.
+            words = [option, value, *words[:place], *words[place + 2 :]]
+            break
     try:
-        return parser.parse_args(None if argv is None else list(argv))
+        return parser.parse_args(words)
     except UnicodeDecodeError as error:
         raise ConfigError(f"--config: is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     except (ArgumentError, OSError) as error:
@@ -85,7 +94,24 @@ def read_run_config(path: Path, config_type: type[ConfigT]) -> ConfigT:
     if not path.is_file():
         raise ConfigError(f"{path}: not found: a run to resume holds the config it was started with")
     parser = run_config_parser("", config_type)
-    return run_config(parser, parse(parser, ["--config", str(path)]), config_type)
+    try:
+        return run_config(parser, parse(parser, ["--config", str(path)]), config_type)
+    except ConfigError:
+        _refuse_other_door(path, config_type)
+        raise
+
+
+def _refuse_other_door(path: Path, config_type: type[Any]) -> None:
+    """ConfigError that names the right door when ``path`` is the config of another kind of run."""
+    for other, (kind, door) in DOORS.items():
+        if other is config_type:
+            continue
+        parser = run_config_parser("", other)
+        try:
+            run_config(parser, parse(parser, ["--config", str(path)]), other)
+        except ConfigError:
+            continue
+        raise ConfigError(f"{path}: is the run of a {kind}: go on with python {door} --resume {path.parent}")
 
 
 UNKNOWN_KEY = (
