@@ -11,7 +11,7 @@ from rich.console import Console
 from engine.interrupts import stop_on_signals
 from utils.classes import read_classes
 from utils.classifier_config import ClassifierRunConfig
-from utils.classify_arguments import PUBLISHED, TRAIN, in_full, measure_arguments, predict_arguments
+from utils.classify_arguments import TRAIN, in_full, measure_arguments, predict_arguments
 from utils.command_line import training_request
 from utils.door import run_door
 from utils.errors import ConfigError, did_you_mean
@@ -20,7 +20,6 @@ from utils.image_folders import part_of, read_labelled_folder
 from utils.map_report import check_output
 from utils.progress import Reporter
 from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
-from utils.run_files import find_checkpoint
 
 DESCRIPTION = """Train a classifier on folders of photos, classify photos with it, measure it.
 
@@ -73,15 +72,17 @@ def predict(words: list[str]) -> int:
     from engine.sources import find_sources
 
     sources, reporter = find_sources(given.sources, given.recursive), Reporter()
-    if sources.videos:
-        raise ConfigError(f"{sources.videos[0]}: is a video or a camera: classify.py reads photos")
+    videos = {str(one): f"{one}: is a video or a camera: only photos are read" for one in sources.videos}
+    if not sources.images:
+        raise ConfigError(next(iter(videos.values())))
     refuse_inputs_as_files(sources, [given.json] if given.json else [])
-    classifier = _classifier(given.weights, given.backbone, given.classes, reporter)
+    classifier = _classifier(given, reporter)
     from engine.classification_run import classify_files
     from utils.classification_answers import Answers
 
-    found = classify_files(classifier, sources.files, given.batch, reporter, given.ignore_exif)
+    found = classify_files(classifier, [one.path for one in sources.images], given.batch, reporter, given.ignore_exif)
     answers = Answers.of(found, classifier.spec.class_names, given.top)
+    answers.failed.update(videos)
     for error in answers.failed.values():
         reporter.say(error)
     Console().print(answers.table())
@@ -92,11 +93,11 @@ def predict(words: list[str]) -> int:
 
 def measure(words: list[str]) -> int:
     """``classify.py measure``."""
-    given = measure_arguments(words)
-    folder = part_of(given.data, given.split)
+    given, reporter = measure_arguments(words), Reporter()
+    folder = part_of(given.data, given.split, reporter.say)
     if given.out:
         check_output(given.out, [given.data])
-    classifier = _classifier(given.weights, None, None, reporter := Reporter())
+    classifier = _classifier(given, reporter)
     from engine.classification_run import measure_images, write_report
     from utils.classification_report import class_table
 
@@ -108,12 +109,11 @@ def measure(words: list[str]) -> int:
     return 0
 
 
-def _classifier(weights: str, backbone: str | None, classes: str | None, reporter: Reporter) -> Any:
-    names = read_classes(classes, reporter.say) if classes else None
-    file = weights if weights in PUBLISHED else str(find_checkpoint(weights))
+def _classifier(given: Any, reporter: Reporter) -> Any:
+    names = read_classes(given.classes, reporter.say) if given.classes else None
     with native_stderr_held_back():
         from engine.classifier import load_classifier
-    return load_classifier(file, backbone, names)
+    return load_classifier(given.weights, given.backbone, names)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,51 @@ def test_a_bad_photo_is_reported_and_the_others_are_done(
     assert "a.jpg: is an HTML page" in capsys.readouterr().err
 
 
+def test_a_video_is_reported_and_the_photos_are_done(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, film, answers = next((data / "test" / "bar").iterdir()), tmp_path / "film.mp4", tmp_path / "found.json"
+    film.write_bytes(b"")
+    assert door("predict", str(film), str(photo), "--weights", str(run), "--json", str(answers)) == 3
+    found = json.loads(answers.read_text("utf-8"))
+    assert [one["image"] for one in found["images"]] == [str(photo)]
+    assert [one["image"] for one in found["failed"]] == [str(film)]
+    assert f"{film}: is a video" in capsys.readouterr().err
+    assert door("predict", str(film), "--weights", str(run)) == 2
+
+
+def test_answers_do_not_overwrite_weights_or_classes(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes, link = tmp_path / "names.txt", tmp_path / "link"
+    classes.write_text("a\nb\nc\n")
+    link.symlink_to(run)
+    words = ["predict", str(data / "test" / "bar"), "--weights", str(run), "--classes", str(classes)]
+    for target, what in ((link / "best", "weights"), (classes, "classes")):
+        before = target.read_bytes()
+        assert door(*words, "--json", str(target)) == 2
+        assert f"--json: {target}: is the {what} file" in capsys.readouterr().err
+        assert target.read_bytes() == before
+
+
+def test_measuring_takes_other_names_for_the_classes_and_says_when_all_is_measured(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "names.txt").write_text("stick\nplate\nbox\n")
+    for old, new in zip(CLASSES, ("stick", "plate", "box"), strict=True):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / new).symlink_to(data / "test" / old)
+    words = ["measure", "--data", str(tmp_path / "data"), "--classes", str(tmp_path / "names.txt")]
+    assert door(*words, "--weights", str(run), "--backbone", "mobilenet_v1_0.25_shallow") == 0
+    shown = capsys.readouterr()
+    assert "stick" in shown.out
+    assert f"{tmp_path / 'data'}: measured whole" in shown.err
+    assert door("measure", "--data", str(data), "--weights", "imagenet") == 2
+    shown = capsys.readouterr()
+    assert "--backbone: missing" in shown.err
+    assert "measured whole" not in shown.err
+
+
 def test_measuring_counts_every_labelled_photo(run: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "measured"
     assert door("measure", "--weights", str(run), "--data", str(data), "--out", str(out)) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import ConfigError, DataError
-from utils.image_folders import read_image_folders, read_labelled_folder
+from utils.image_folders import part_of, read_image_folders, read_labelled_folder
 
 
 def tree(root: Path, **counts: int) -> Path:
@@ -70,6 +70,65 @@ def test_the_cut_depends_on_names_alone(tmp_path: Path) -> None:
     assert cut[0] == cut[1]
 
 
+@pytest.mark.parametrize("added", ["new0.jpg", "new1.jpg", "new2.jpg", "new3.jpg", "0a.jpg"])
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.9])
+def test_an_image_added_moves_at_most_one_other(tmp_path: Path, fraction: float, added: str) -> None:
+    tree(tmp_path, a=29, b=30)
+    before = read_image_folders(tmp_path, fraction, seed=3)
+    (tmp_path / "a" / added).write_bytes(b"")
+    after = read_image_folders(tmp_path, fraction, seed=3)
+    assert len(set(names(before.val)) ^ set(names(after.val)) - {f"a/{added}"}) <= 1
+
+
+def test_a_class_added_before_the_others_moves_none_of_their_images(tmp_path: Path) -> None:
+    before = read_image_folders(tree(tmp_path, b=20, c=20), 0.3)
+    after = read_image_folders(tree(tmp_path, a=20), 0.3)
+    assert names(before.val) == [name for name in names(after.val) if not name.startswith("a/")]
+
+
+def test_photos_that_are_not_read_are_counted_by_suffix(tmp_path: Path) -> None:
+    tree(tmp_path, a=2, b=2)
+    for i in range(3):
+        (tmp_path / "a" / f"{i}.HEIC").write_bytes(b"")
+        (tmp_path / "b" / f"{i}.heic").write_bytes(b"")
+    (tmp_path / "b" / "Thumbs.db").write_bytes(b"")
+    (tmp_path / "b" / ".DS_Store").write_bytes(b"")
+    heard: list[str] = []
+    assert len(read_labelled_folder(tmp_path, ("a", "b"), heard.append)) == 4
+    assert heard == [f"{tmp_path}: .heic: 6 files, .db: 1 file left out: convert photos to JPEG"]
+    for path in (tmp_path / "a").glob("*.jpg"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"no image in this class folder: \.heic: 3 files left out: convert photos to"):
+        read_labelled_folder(tmp_path, ("a", "b"))
+
+
+def test_a_class_may_be_called_like_a_split(tmp_path: Path) -> None:
+    tree(tmp_path, train=4, test=4, val=4, plane=4)
+    found = read_image_folders(tmp_path, 0.25)
+    assert found.class_names == ("plane", "test", "train", "val")
+    assert Counter(image.class_id for image in found.val) == {0: 1, 1: 1, 2: 1, 3: 1}
+    heard: list[str] = []
+    assert part_of(tmp_path, warn=heard.append) == tmp_path
+    assert heard == [
+        f"{tmp_path}: measured whole, any images that were trained on included; --split names a folder of it"
+    ]
+
+
+def test_what_is_measured_is_test_then_val_and_what_is_named(tmp_path: Path) -> None:
+    heard: list[str] = []
+    tree(tmp_path, train__a=2, val__a=2)
+    assert part_of(tmp_path, warn=heard.append) == tmp_path / "val"
+    tree(tmp_path, test__a=2)
+    assert part_of(tmp_path, warn=heard.append) == tmp_path / "test"
+    assert part_of(tmp_path, "train", heard.append) == tmp_path / "train"
+    assert heard == []
+
+
+@pytest.mark.parametrize("name", ["می\u200cخواهم", "全角\u3000空白", "co\u00adop", "naïve 😀"])
+def test_class_names_in_any_script(tmp_path: Path, name: str) -> None:
+    assert name in read_image_folders(tree(tmp_path, **{name: 2, "b": 2}), 0.5).class_names
+
+
 def test_classes_sort_by_code_point_and_images_by_name(tmp_path: Path) -> None:
     found = read_image_folders(tree(tmp_path, ä=2, B=2, a=2), val_fraction=0.5)
     assert found.class_names == ("B", "a", "ä")
@@ -85,9 +144,10 @@ def test_hidden_and_foreign_files_are_passed_over_and_said_where_it_matters(tmp_
     heard: list[str] = []
     found = read_image_folders(tmp_path, warn=heard.append)
     assert names(found.train) == ["a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg", "b/LOUD.JPG"]
-    assert len(heard) == 2
+    assert len(heard) == 3
     assert "stray.png" in heard[0]
     assert "'more'" in heard[1]
+    assert heard[2] == f"{tmp_path / 'train'}: .txt: 1 file left out: convert photos to JPEG"
 
 
 def test_links_are_followed_unless_they_join_the_two_parts(tmp_path: Path) -> None:
@@ -114,6 +174,8 @@ def test_links_are_followed_unless_they_join_the_two_parts(tmp_path: Path) -> No
         ({"train__a": 1, "train__b": 1, "val__a": 1}, 0, DataError, "val: no folder for 'b'"),
         ({"a": 2, " b": 2}, 0.5, DataError, "' b': cannot be the name of a class"),
         ({"a": 2, "b\nc": 2}, 0.5, DataError, "cannot be the name of a class"),
+        ({"a": 2, "b\u2028c": 2}, 0.5, DataError, "cannot be the name of a class"),
+        ({"a": 2, "b\udcffc": 2}, 0.5, DataError, "cannot be the name of a class"),
         ({"a": 2, "b": 0, "b__deep": 2}, 0.5, DataError, "'deep': folders in a class folder are not searched"),
     ],
 )  # fmt: skip

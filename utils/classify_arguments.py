@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from utils.arguments import Parser, count
+from utils.errors import ConfigError
+from utils.run_files import find_checkpoint
 
 TRAIN = "Train a classifier. --data, --backbone, --weights and --val-fraction are short for the fields of those names."
 PUBLISHED = ("imagenet", "package")
 """Weights that are no file of the user's."""
+WEIGHTS = "checkpoint, run directory, .h5 file, imagenet or package"
 SHORT = {
     "--data": "--data.dir",
     "--backbone": "--model.backbone",
@@ -27,28 +31,52 @@ def in_full(words: Sequence[str]) -> list[str]:
 
 
 def predict_arguments(words: Sequence[str]) -> Any:
-    """What ``classify.py predict`` is to do. ConfigError when it cannot be understood."""
+    """What ``classify.py predict`` is to do. ConfigError when it cannot be understood or would replace an input."""
     made = Parser("Say what photos show. A bad photo is reported at the end, and the others are done.")
     add = made.add_argument
     add("sources", nargs="+", metavar="IMAGE", help="image, directory or glob pattern")
-    add("--weights", default="imagenet", help="checkpoint, run directory, .h5 file, imagenet or package (imagenet)")
-    add("--backbone", metavar="NAME", help="what the weights are of; a checkpoint says it itself")
-    add("--classes", metavar="FILE", help="class names, one a line (default: the checkpoint's, or ImageNet's)")
+    add("--weights", default="imagenet", help=f"{WEIGHTS} (default: imagenet)")
+    _add_network(made)
     add("--top", type=count, default=5, metavar="N", help="how many classes to name (default: 5)")
     add("--batch", type=count, default=16, metavar="N", help="images given to the network at once (default: 16)")
     add("--json", type=Path, metavar="FILE", help="all answers as one JSON document")
     add("--recursive", action="store_true", help="search the directories below a directory, too")
     add("--ignore-exif", action="store_true", help="leave the EXIF orientation of photos alone")
-    return made.parse_args(words)
+    given = _with_weights_file(made.parse_args(words))
+    if given.json:
+        _refuse_overwriting(given)
+    return given
 
 
 def measure_arguments(words: Sequence[str]) -> Any:
     """What ``classify.py measure`` is to do. ConfigError when it cannot be understood."""
     made = Parser("Measure a classifier on labelled photos.")
     add = made.add_argument
-    add("--weights", required=True, help="checkpoint or run directory")
+    add("--weights", required=True, help=WEIGHTS)
+    _add_network(made)
     add("--data", required=True, metavar="DIR", help="a folder for each class, in test/, val/ or here")
     add("--split", metavar="NAME", help="which folder of DIR (default: test, else val, else DIR itself)")
     add("--batch", type=count, default=16, metavar="N", help="images given to the network at once (default: 16)")
     add("--out", type=Path, metavar="DIR", help="where metrics.json, confusion.png and mistakes.jpg go")
-    return made.parse_args(words)
+    return _with_weights_file(made.parse_args(words))
+
+
+def _add_network(made: Parser) -> None:
+    made.add_argument("--backbone", metavar="NAME", help="what the weights are of; a checkpoint says it itself")
+    made.add_argument(
+        "--classes", metavar="FILE", help="class names, one a line (default: the checkpoint's, or ImageNet's)"
+    )
+
+
+def _with_weights_file(given: Any) -> Any:
+    """``given`` with the file its weights are in, where they are the user's. FileError when there is none."""
+    if given.weights not in PUBLISHED:
+        given.weights = str(find_checkpoint(given.weights))
+    return given
+
+
+def _refuse_overwriting(given: Any) -> None:
+    weights = None if given.weights in PUBLISHED else given.weights
+    for what, file in (("weights", weights), ("classes", given.classes)):
+        if file and os.path.realpath(file) == os.path.realpath(given.json):
+            raise ConfigError(f"--json: {given.json}: is the {what} file; choose another name for the answers")
