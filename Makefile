@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test test-all lint lock clean
 
 help:
-	@echo "make demo   draw a small dataset, train on it, measure, predict (about 6 minutes on two cores)"
+	@echo "make demo   draw a small dataset, train on it, measure, predict (about 5 minutes on two cores)"
 	@echo "make test   run the tests"
 	@echo "make lint   ruff and mypy"
 
