@@ -27,7 +27,7 @@ lint: $(VENV)/installed-dev
 # Direct dependencies changed: resolve them again, with hashes.
 lock: $(VENV)/installed-dev
 	$(BIN)/python -m pip install -q uv
-	for name in requirements requirements-imagenet requirements-dev; do \
+	for name in requirements requirements-imagenet requirements-ray requirements-export requirements-dev; do \
 	  $(BIN)/uv pip compile -q --no-emit-index-url --no-emit-find-links --no-header --generate-hashes \
 	    --python-version 3.11 $$name.txt -o $$name.lock; done
 
@@ -41,6 +41,10 @@ $(VENV)/installed: requirements.lock | $(BIN)/python
 
 $(VENV)/installed-imagenet: requirements-imagenet.lock $(VENV)/installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-imagenet.lock
+	touch $@
+
+$(VENV)/installed-export: requirements-export.lock $(VENV)/installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-export.lock
 	touch $@
 
 $(VENV)/installed-dev: requirements-dev.lock | $(BIN)/python

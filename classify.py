@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from engine.interrupts import stop_on_signals
+from engine.launch import carry_out
 from utils.classes import read_classes
 from utils.classifier_config import ClassifierRunConfig
 from utils.classify_arguments import TRAIN, in_full, measure_arguments, predict_arguments
@@ -51,15 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(words: list[str]) -> int:
     """``classify.py train``."""
     request = training_request(TRAIN, ClassifierRunConfig, in_full(words))
-    with native_stderr_held_back():
-        from engine.startup import requested_run
-
-    trainer = requested_run(request, Reporter())
-    with stop_on_signals() as stop:
-        summary = trainer.fit(stop)
-    if stop.made:
-        print(f"stopped; go on with: python classify.py train --resume {request.run_dir}", file=sys.stderr)
-        return stop.exit_code
+    ended = carry_out(request, Reporter())
+    for line in ended.report:
+        print(line)
+    summary = ended.summary
+    if summary is None:
+        return ended.exit_code
     print(f"{summary.epochs} epochs in {summary.minutes:.1f} minutes, best top-1 {summary.best_score:.4f}")
     print(f"classifier: {summary.run_dir / 'best'}   curves and pictures: {summary.run_dir / 'plots'}")
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from engine.interrupts import stop_on_signals
+from engine.launch import carry_out
 from utils.command_line import training_request
 from utils.config import RunConfig
 from utils.door import run_door
 from utils.progress import Reporter
-from utils.quiet import native_stderr_held_back, quieten_libraries
+from utils.quiet import quieten_libraries
 
 DESCRIPTION = """Train a detector.
   python voc_annotation.py --voc VOCdevkit --out lists;
@@ -24,15 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Reads the arguments, trains, says what came of it."""
     request = training_request(DESCRIPTION, RunConfig, sys.argv[1:] if argv is None else argv)
     quieten_libraries()
-    with native_stderr_held_back():
-        from engine.startup import requested_run
-
-    trainer = requested_run(request, Reporter())
-    with stop_on_signals() as stop:
-        summary = trainer.fit(stop)
-    if stop.made:
-        print(f"stopped; go on with: python train.py --resume {request.run_dir}", file=sys.stderr)
-        return stop.exit_code
+    ended = carry_out(request, Reporter())
+    for line in ended.report:
+        print(line)
+    summary = ended.summary
+    if summary is None:
+        return ended.exit_code
     best = summary.best_score
     measured = "mAP not measured" if best is None else f"best {summary.score_title} {best:.4f} on the validation list"
     print(f"{summary.epochs} epochs in {summary.minutes:.1f} minutes, {measured}")

@@ -3,7 +3,7 @@
 The file's metadata holds ``detector`` or ``classifier`` (the spec, so nothing else is needed to rebuild it), ``info``
 (epoch, step, metrics, and for training state the run's config) and ``sha256``. The checksum is that of the whole file
 with its own 64 digits replaced by zeros. Tensors are named ``model/...`` and, in training checkpoints,
-``optimizer/...``. Nothing in the file can run code.
+``optimizer/...`` and, where the run averages its weights, ``ema/...``. Nothing in the file can run code.
 """
 
 from __future__ import annotations
@@ -50,6 +50,21 @@ class Checkpoint:
         """The tensors below ``prefix/``, without it."""
         start = f"{prefix}/"
         return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The model's tensors to compute with: averages, where the run kept them beside what was learning."""
+        return {**self.group("model"), **self.group("ema")}
+
+    def digest(self) -> str:
+        """SHA-256 over every tensor (name, type, shape, bytes) and, in training checkpoints, where the run stood.
+
+        Equal only for equal states, whenever they were saved; the files differ even then.
+        """
+        digest = hashlib.sha256(json.dumps(self.info.get("position"), sort_keys=True).encode())
+        for name in sorted(self.tensors):
+            value = self.tensors[name]
+            digest.update(f"\n{name} {value.dtype} {value.shape}\n".encode() + value.tobytes())
+        return digest.hexdigest()
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -175,7 +190,7 @@ def rebuild(checkpoint: Checkpoint, source: str | Path) -> keras.Model:
     """What ``checkpoint`` holds, with its weights; of a classifier the logits."""
     spec = checkpoint.spec
     model = build_detector(spec) if isinstance(spec, DetectorSpec) else build_classifier_of(spec)
-    restore_model(model, checkpoint.group("model"), source)
+    restore_model(model, checkpoint.weights(), source)
     return model
 
 

@@ -36,7 +36,7 @@ class ClassificationDataset(Dataset[View]):
     ) -> None:
         super().__init__(len(images), seed, threads)
         self.images = images
-        self.spec = spec
+        self.spec: ClassifierSpec = spec
         self.augment = augment if augment is not None and augment.enabled else None
         self.class_ids = np.array([image.class_id for image in images], np.int64)
         self._decoded: dict[int, ImageArray] | None = {} if keep_decoded else None
@@ -46,10 +46,13 @@ class ClassificationDataset(Dataset[View]):
         """The view of image ``index`` that ``epoch`` sees."""
         image, spec = self._read(index), self.spec
         if self.augment is None:
-            path = self.images[index].path
-            return fixed_view(image, spec.input_size, spec.resize, spec.crop_fraction, path), index
+            return fixed_view(image, spec.input_size, spec.resize, spec.crop_fraction, self.path(index)), index
         chances = self._chances(epoch)[index]
         return random_view(image, spec.input_size, spec.resize, spec.crop_fraction, self.augment, chances), index
+
+    def path(self, index: int) -> str:
+        """The file of image ``index``."""
+        return self.images[index].path
 
     def batch(self, samples: Sequence[View], epoch: int, step: int) -> Batch:
         """Stacks views with their labels, and mixes them where that is wanted."""
@@ -59,13 +62,13 @@ class ClassificationDataset(Dataset[View]):
         if self.augment is not None and self.augment.mixup:
             rng = np.random.default_rng((self.seed, BATCH_STREAM, epoch, step))
             images, labels = mix(images, labels, self.augment.mixup, rng)
-        return Batch(images, {"labels": labels}, tuple(self.images[index].path for index in indices))
+        return Batch(images, {"labels": labels}, tuple(self.path(index) for index in indices))
 
     def _read(self, index: int) -> ImageArray:
         if self._decoded is None:
-            return read_image(self.images[index].path, ignore_exif=self.spec.ignore_exif)
+            return read_image(self.path(index), ignore_exif=self.spec.ignore_exif)
         if index not in self._decoded:
-            self._decoded[index] = read_image(self.images[index].path, ignore_exif=self.spec.ignore_exif)
+            self._decoded[index] = read_image(self.path(index), ignore_exif=self.spec.ignore_exif)
         return self._decoded[index]
 
     def _draw(self, epoch: int) -> FloatArray:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from engine.checkpoint import classifier_spec_of, start_from, starting_point
 from engine.classification_task import ClassificationTask
 from engine.image_check import check_images
+from engine.plan import smallest_input
 from nets.backbones import backbone_spec
 from nets.classifier import build_classifier_of, classification_layer
 from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
@@ -76,11 +77,12 @@ class ClassificationSetup:
     def _sizes(self, images: tuple[LabelledImage, ...], reporter: Reporter) -> dict[str, tuple[int, int]]:
         """Height and width of each image by its path."""
         model, ignore_exif = self.config.model, self.config.data.ignore_exif
+        smallest = smallest_input(self.config)
 
         def size_hw(path: str) -> tuple[int, int]:
             size = probe(path, ignore_exif=ignore_exif).size_hw
             if model.resize == "letterbox":
-                place(size, model.input_size, model.resize, path)
+                place(size, smallest, model.resize, path)
             return size
 
         paths = [image.path for image in images]
@@ -103,7 +105,7 @@ def initial_classifier(spec: ClassifierSpec, weights: str, reporter: Reporter, s
             f"{path}: backbone: {theirs.backbone!r}: this run's model has {spec.backbone!r}; make them the same"
         )
     model = build_classifier_of(spec, seed=seed)
-    tensors = checkpoint.group("model")
+    tensors = checkpoint.weights()
     last = {v.path: np.asarray(v) for v in classification_layer(model, spec.backbone).variables}
     same = theirs.class_names == spec.class_names
     start_from(model, tensors if same else {**tensors, **last}, path)

@@ -12,11 +12,12 @@ import tensorflow as tf
 
 from engine.classification_data import ClassificationDataset
 from engine.classifier import Classifier
-from engine.dataset import Batch
+from engine.dataset import Batch, Dataset
 from engine.outputs import save_picture
 from engine.resume_check import fingerprint
 from engine.run_directory import RunDirectory
-from engine.task import Dataset, Measurement, Tensor
+from engine.task import Measurement, Tensor
+from engine.workers import Workers
 from nets.classifier import classification_layer, classification_loss, freeze_features
 from utils.classification_metrics import evaluate_classes
 from utils.classification_report import mistakes_sheet, save_confusion
@@ -48,8 +49,8 @@ class ClassificationTask:
         self.spec, self.model = spec, model
         self.label_smoothing = config.loss.label_smoothing
         seed, threads = config.train.seed, config.data.threads
-        self.train_data: Dataset = ClassificationDataset(train, spec, config.augment, seed, threads, keep_decoded)
-        self.val_data: Dataset = ClassificationDataset(val, spec, None, seed, threads, keep_decoded)
+        self.train_data: Dataset[Any] = ClassificationDataset(train, spec, config.augment, seed, threads, keep_decoded)
+        self.val_data: Dataset[Any] = ClassificationDataset(val, spec, None, seed, threads, keep_decoded)
         self.val = val
         parts = {"training images": train, "validation images": val}
         self.fingerprints: Mapping[str, str] = {
@@ -68,21 +69,46 @@ class ClassificationTask:
         return [classification_layer(self.model, self.spec.backbone).kernel]
 
     def loss(
-        self, outputs: Any, targets: Mapping[str, Tensor], sum_over_replicas: Callable[[Tensor], Tensor] = tf.identity
+        self,
+        outputs: Any,
+        targets: Mapping[str, Tensor],
+        sum_over_replicas: Callable[[Tensor], Tensor] = tf.identity,
+        training: bool = True,
     ) -> Sequence[Tensor]:
-        """Cross-entropy with the shares of each class."""
-        return [classification_loss(outputs, targets["labels"], self.label_smoothing, sum_over_replicas)]
+        """Cross-entropy with the shares of each class, which are smoothed in training alone."""
+        smoothing = self.label_smoothing if training else 0.0
+        return [classification_loss(outputs, targets["labels"], smoothing, sum_over_replicas)]
 
-    def measure(self, batch_size: int, run: RunDirectory, epoch: int, reporter: Reporter) -> Measurement:
+    def weight(self, targets: Mapping[str, np.ndarray]) -> float:
+        """Images."""
+        return float(len(targets["labels"]))
+
+    def measure(
+        self,
+        batch_size: int,
+        run: RunDirectory,
+        epoch: int,
+        reporter: Reporter,
+        workers: Workers,
+        limit: int | None = None,
+    ) -> Measurement:
         """Top-1 and top-5 on the validation images; pictures of what was taken for what."""
-        batches = reporter.track(
-            self.val_data.validation_batches(batch_size), "measuring", -(-len(self.val) // batch_size)
-        )
-        probabilities = np.concatenate([self.classifier.probabilities(batch.images) for batch in batches])
-        true_ids = np.array([image.class_id for image in self.val])
+        val = self.val[:limit]
+        data = ClassificationDataset(val, self.spec) if limit else self.val_data
+        own = workers.shard.of(range(len(val)), batch_size)
+        batches = data.validation_batches(batch_size, workers.shard)
+        probabilities = np.zeros((len(val), len(self.spec.class_names)), np.float32)
+        with workers.part():
+            tracked = reporter.track(batches, "measuring", -(-len(own) // batch_size))
+            found = [self.classifier.probabilities(batch.images) for batch in tracked]
+            if found:
+                probabilities[list(own)] = np.concatenate(found)
+        probabilities = workers.sum(probabilities).astype(np.float32)
+        true_ids = np.array([image.class_id for image in val])
         metrics = evaluate_classes(probabilities, true_ids, self.spec.class_names)
-        save_confusion(metrics, run.plots / "confusion.png")
-        self._draw_mistakes(run, probabilities, true_ids, epoch)
+        if workers.chief:
+            save_confusion(metrics, run.plots / "confusion.png")
+            self._draw_mistakes(run, val, probabilities, true_ids, epoch)
         return Measurement({"top1": metrics.top1, "top5": metrics.top5}, metrics.top1)
 
     def draw_batch(self, run: RunDirectory, batch: Batch) -> None:
@@ -98,8 +124,10 @@ class ClassificationTask:
             return self.spec.class_names[present[0]]
         return " + ".join(f"{100 * shares[i]:.0f}% {self.spec.class_names[i]}" for i in present)
 
-    def _draw_mistakes(self, run: RunDirectory, probabilities: FloatArray, true_ids: Any, epoch: int) -> None:
-        paths = [image.path for image in self.val]
+    def _draw_mistakes(
+        self, run: RunDirectory, val: Sequence[LabelledImage], probabilities: FloatArray, true_ids: Any, epoch: int
+    ) -> None:
+        paths = [image.path for image in val]
         sheet = mistakes_sheet(paths, probabilities, true_ids, self.spec.class_names, self.spec.ignore_exif)
         save_picture(run.plots / "mistakes.jpg", sheet)
         run.log_picture("mistakes", sheet, epoch)

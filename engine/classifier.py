@@ -15,7 +15,7 @@ from engine.checkpoint import classifier_spec_of, is_checkpoint, read_checkpoint
 from nets.backbones import backbone_spec, build_classifier
 from utils.classes import imagenet_class_names
 from utils.classifier_config import ClassifierSpec
-from utils.errors import ConfigError
+from utils.errors import ClassCountError, ConfigError
 from utils.types import FloatArray, ImageArray
 from utils.views import fixed_view
 
@@ -80,4 +80,7 @@ def load_classifier(weights: str, backbone: str | None = None, class_names: Sequ
         return classifier
     if not backbone:
         raise ConfigError(f"--backbone: missing: {weights} does not say what network it is of; give its name")
-    return Classifier.official(backbone, weights, class_names)
+    try:
+        return Classifier.official(backbone, weights, class_names)
+    except ClassCountError as error:
+        raise ConfigError(f"{error}; --classes: give a file with a name for each class of the weights") from error

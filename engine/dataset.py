@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import cv2
 import grain
 import numpy as np
 
 from utils.augment import augment_sample, fit_sample
+from utils.classifier_config import ClassifierSpec
 from utils.config import AugmentConfig, DetectorSpec, LossConfig
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DataError, UserError
 from utils.images import read_image
+from utils.mosaic import LabelledView, blend, mosaic
 from utils.targets import assign
 from utils.types import FloatArray, ImageArray, IntArray, Record
 
 MAX_THREADS = 16
 SHUFFLE_STREAM, SAMPLE_STREAM, BATCH_STREAM = 0, 1, 2
 SampleT = TypeVar("SampleT")
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """``images`` [B, S, S, 3] uint8 and the targets of the task's loss; ``paths`` B image files.
 
-    ``dropped`` counts boxes that found no slot.
+    ``dropped`` counts boxes that found no slot; ``mixed_in`` are further files that the images show.
     """
 
     images: ImageArray
     targets: dict[str, np.ndarray]
     paths: tuple[str, ...]
     dropped: int = 0
+    mixed_in: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The ``index``-th of ``count`` equal parts."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, items: Sequence[ItemT], unit: int = 1) -> Sequence[ItemT]:
+        """This part of ``items``, dealt out in runs of ``unit``."""
+        if self.count == 1:
+            return items
+        return [item for i, item in enumerate(items) if i // unit % self.count == self.index]
+
+
+WHOLE = Shard()
 
 
 class Dataset(ABC, Generic[SampleT]):
     """Batches in a random order that the seed and the epoch decide, made ahead in threads."""
+
+    spec: DetectorSpec | ClassifierSpec
 
     def __init__(self, count: int, seed: int = 0, threads: int = 0) -> None:
         self.count = count
@@ -50,9 +75,21 @@ class Dataset(ABC, Generic[SampleT]):
     def __len__(self) -> int:
         return self.count
 
+    def at_size(self, input_size: int) -> Self:
+        """The same samples as inputs [input_size, input_size, 3]; 0: at the size they have."""
+        if not input_size:
+            return self
+        resized = copy.copy(self)
+        resized.spec = self.spec.at_size(input_size)
+        return resized
+
     @abstractmethod
     def sample(self, epoch: int, index: int) -> SampleT:
         """Sample ``index`` as ``epoch`` sees it."""
+
+    @abstractmethod
+    def path(self, index: int) -> str:
+        """The file that sample ``index`` is read from."""
 
     @abstractmethod
     def batch(self, samples: Sequence[SampleT], epoch: int, step: int) -> Batch:
@@ -71,29 +108,52 @@ class Dataset(ABC, Generic[SampleT]):
         """The order in which ``epoch`` visits the samples."""
         return np.random.default_rng((self.seed, SHUFFLE_STREAM, epoch)).permutation(len(self))
 
-    def training_batches(self, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Batch]:
-        """Shuffled whole batches of ``epoch`` from ``first_step`` on; what does not fill a batch is left out."""
-        order = self.order(epoch)[: self.steps_per_epoch(batch_size) * batch_size]
-        return self._batches(epoch, order, batch_size, first_step)
+    def training_batches(
+        self, epoch: int, batch_size: int, first_step: int = 0, shard: Shard = WHOLE
+    ) -> Iterator[Batch]:
+        """Shuffled whole batches of ``epoch`` from ``first_step`` on; what does not fill a batch is left out.
 
-    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """Every sample once, in order; the last batch may be smaller."""
-        return self._batches(0, np.arange(len(self)), batch_size)
+        Of each batch the samples of ``shard`` alone are read.
+        """
+        order, own = self.order(epoch), batch_size // shard.count
+        starts = [step * batch_size + shard.index * own for step in range(self.steps_per_epoch(batch_size))]
+        return self._batches(epoch, order, starts[first_step:], own, first_step)
 
-    def _batches(self, epoch: int, order: IntArray, batch_size: int, first_step: int = 0) -> Iterator[Batch]:
-        def made(step: int) -> Batch:
-            indices = order[step * batch_size : (step + 1) * batch_size].tolist()
-            return self.batch([self.sample(epoch, index) for index in indices], epoch, step)
+    def validation_batches(self, batch_size: int, shard: Shard = WHOLE) -> Iterator[Batch]:
+        """Every sample once, in order; the last batch may be smaller. Of all batches those of ``shard``."""
+        starts = shard.of(range(0, len(self), batch_size))
+        return self._batches(0, np.arange(len(self)), starts, batch_size)
+
+    def _batches(
+        self, epoch: int, order: IntArray, starts: Sequence[int], size: int, first_step: int = 0
+    ) -> Iterator[Batch]:
+        def made(place: int) -> Batch:
+            indices = order[starts[place] : starts[place] + size].tolist()
+            return self.batch([self._sample_or_error(epoch, index) for index in indices], epoch, first_step + place)
 
         # A thread makes a whole batch: what passes from thread to thread costs more than a small image does.
-        steps = grain.MapDataset.source(range(first_step, -(-len(order) // batch_size))).map(made)
+        batches = grain.MapDataset.source(range(len(starts))).map(made)
         options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=self.threads + 1)
-        return iter(steps.to_iter_dataset(options))
+        return iter(batches.to_iter_dataset(options))
+
+    def _sample_or_error(self, epoch: int, index: int) -> SampleT:
+        """``sample``, and whatever ends the thread in it as a DataError that names the file."""
+        try:
+            return self.sample(epoch, index)
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+                raise MemoryError(str(error)) from error
+            raise DataError(
+                f"{self.path(index)}: {type(error).__name__}: {error}: ended the thread that prepared it; look at the "
+                "file or leave it out"
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A network input with its targets; boxes are fractions of the input's side."""
+    """A network input with its targets; boxes are fractions of the input's side. ``mixed_in``: further files in it."""
 
     record: Record
     image: ImageArray
@@ -102,10 +162,11 @@ class Sample:
     slots: IntArray
     box_indices: IntArray
     dropped: int
+    mixed_in: tuple[str, ...] = ()
 
 
 class DetectionDataset(Dataset[Sample]):
-    """Reads, varies and assigns the samples of an annotation list."""
+    """Reads, varies and assigns the samples of an annotation list, with mosaic and mixup before ``mosaic_until``."""
 
     def __init__(
         self,
@@ -115,29 +176,54 @@ class DetectionDataset(Dataset[Sample]):
         augment: AugmentConfig | None = None,
         seed: int = 0,
         threads: int = 0,
+        mosaic_until: float = math.inf,
     ) -> None:
         super().__init__(len(records), seed, threads)
         self.records = records
-        self.spec = spec
+        self.spec: DetectorSpec = spec
         self.loss = loss
         self.augment = augment if augment is not None and augment.enabled else None
+        self.mosaic_until = mosaic_until
         # With the other decode a prediction cannot leave its own cell.
         self.neighbour_cells = loss.neighbour_cells and spec.decode == "bounded"
 
     def sample(self, epoch: int, index: int) -> Sample:
         """Sample ``index`` of the list as ``epoch`` sees it."""
-        record = self.records[index]
-        image = read_image(record.image_path, ignore_exif=self.spec.ignore_exif)
-        size, rule = self.spec.input_size, self.spec.resize
+        record, size = self.records[index], self.spec.input_size
+        others: list[int] = []
         if self.augment is None:
-            image, boxes, class_ids = fit_sample(image, record.boxes_xyxy, record.class_ids, size, rule)
+            image, boxes, class_ids = fit_sample(*self._photo(index), size, self.spec.resize)
         else:
             rng = np.random.default_rng((self.seed, SAMPLE_STREAM, epoch, index))
-            image, boxes, class_ids = augment_sample(
-                image, record.boxes_xyxy, record.class_ids, size, rule, self.augment, rng
-            )
-        targets = assign(boxes, self.spec, self.loss.assignment, self.loss.assignment_iou, self.neighbour_cells)
-        return Sample(record, image, boxes / size, class_ids, targets.slots, targets.box_indices, targets.dropped)
+            mixing = epoch < self.mosaic_until
+            view, others = self._view(index, self.augment, mixing, rng)
+            if mixing and self.augment.mixup and rng.random() < self.augment.mixup:
+                other = int(rng.integers(len(self)))
+                second, more = self._view(other, self.augment, mixing, rng)
+                view, others = blend(view, second, rng), [*others, other, *more]
+            image, boxes, class_ids = view
+        found = assign(boxes, self.spec, self.loss.assignment, self.loss.assignment_iou, self.neighbour_cells)
+        mixed_in = tuple(self.records[i].image_path for i in others)
+        return Sample(record, image, boxes / size, class_ids, found.slots, found.box_indices, found.dropped, mixed_in)
+
+    def _view(
+        self, index: int, augment: AugmentConfig, mixing: bool, rng: np.random.Generator
+    ) -> tuple[LabelledView, list[int]]:
+        """A random view of photo ``index``, or a mosaic that begins with it; which photos it has further."""
+        size, rule = self.spec.input_size, self.spec.resize
+        if not (mixing and augment.mosaic and rng.random() < augment.mosaic):
+            return LabelledView(*augment_sample(*self._photo(index), size, rule, augment, rng)), []
+        others = rng.integers(len(self), size=3).tolist()
+        return mosaic([self._photo(i) for i in (index, *others)], size, rule, augment, rng), others
+
+    def _photo(self, index: int) -> LabelledView:
+        record = self.records[index]
+        image = read_image(record.image_path, ignore_exif=self.spec.ignore_exif)
+        return LabelledView(image, record.boxes_xyxy, record.class_ids)
+
+    def path(self, index: int) -> str:
+        """The image file of record ``index``."""
+        return self.records[index].image_path
 
     def batch(self, samples: Sequence[Sample], epoch: int, step: int) -> Batch:
         """``collate``: nothing here depends on the place in the epoch."""
@@ -152,7 +238,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     boxes = _padded([s.boxes_xyxy for s in samples], 0, np.float32)
     targets = {"slots": slots, "slot_boxes": slot_boxes, "slot_classes": slot_classes, "boxes": boxes}
     paths = tuple(s.record.image_path for s in samples)
-    return Batch(np.stack([s.image for s in samples]), targets, paths, sum(s.dropped for s in samples))
+    mixed_in = tuple(path for s in samples for path in s.mixed_in)
+    return Batch(np.stack([s.image for s in samples]), targets, paths, sum(s.dropped for s in samples), mixed_in)
 
 
 def _padded(rows: Sequence[np.ndarray], fill: float, dtype: type) -> np.ndarray:

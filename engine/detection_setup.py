@@ -11,7 +11,7 @@ import tensorflow as tf
 from engine.checkpoint import Checkpoint, start_from, starting_point
 from engine.detection_task import DetectionTask
 from engine.image_check import check_images
-from engine.plan import detector_spec
+from engine.plan import detector_spec, smallest_input
 from nets.detector import BACKBONE, build_detector
 from nets.layers import RANDOM_STATE
 from utils.config import DetectorSpec, RunConfig
@@ -77,9 +77,11 @@ def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple
 def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) -> list[bool]:
     """Looks at every image's header; whether each is large enough to learn from. DataError naming one of no use."""
 
+    smallest = smallest_input(config)
+
     def large_enough(path: str) -> bool:
         size_hw = probe(path, ignore_exif=config.data.ignore_exif).size_hw
-        place(size_hw, config.model.input_size, config.model.resize, path)
+        place(size_hw, smallest, config.model.resize, path)
         return max(size_hw) > 1
 
     return check_images([record.image_path for record in records], large_enough, reporter)
@@ -99,7 +101,7 @@ def initial_detector(
     path, checkpoint = found
     _refuse_other_network(checkpoint, spec, path)
     model = build_detector(spec, seed=seed)
-    given = checkpoint.group("model")
+    given = checkpoint.weights()
     if isinstance(checkpoint.spec, DetectorSpec):
         start_from(model, given, path)
         return model

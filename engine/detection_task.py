@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from engine.dataset import Batch, DetectionDataset
+from engine.dataset import Batch, Dataset, DetectionDataset
 from engine.evaluation import evaluate_records, ground_truths_for
 from engine.inference import Predictor
+from engine.plan import phases
 from engine.resume_check import fingerprint
 from engine.run_directory import RunDirectory
 from engine.run_pictures import draw_batch, draw_predictions
-from engine.task import Dataset, Measurement, Tensor
+from engine.task import Measurement, Tensor
+from engine.workers import Workers
 from nets.detector import freeze_backbone, head_kernels
 from nets.loss import yolo_loss
 from utils.config import DetectorSpec, RunConfig
@@ -41,8 +44,11 @@ class DetectionTask:
         self.spec, self.model = spec, model
         self.loss_config = config.loss
         seed, threads = config.train.seed, config.data.threads
-        self.train_data: Dataset = DetectionDataset(train, spec, config.loss, config.augment, seed, threads)
-        self.val_data: Dataset = DetectionDataset(val, spec, config.loss, None, seed, threads)
+        mosaic_until = phases(config.train)[-1].until_epoch - config.augment.close_mosaic
+        self.train_data: Dataset[Any] = DetectionDataset(
+            train, spec, config.loss, config.augment, seed, threads, mosaic_until
+        )
+        self.val_data: Dataset[Any] = DetectionDataset(val, spec, config.loss, None, seed, threads)
         self.fingerprints: Mapping[str, str] = {"data.train": _fingerprint(train), "data.val": _fingerprint(val)}
         # Found now, what is wrong with the annotations does not end the run at its first measurement.
         self.truths = ground_truths_for(val, spec.class_names, spec.ignore_exif)
@@ -57,15 +63,37 @@ class DetectionTask:
         return head_kernels(self.model)
 
     def loss(
-        self, outputs: Any, targets: Mapping[str, Tensor], sum_over_replicas: Callable[[Tensor], Tensor] = tf.identity
+        self,
+        outputs: Any,
+        targets: Mapping[str, Tensor],
+        sum_over_replicas: Callable[[Tensor], Tensor] = tf.identity,
+        training: bool = True,
     ) -> Sequence[Tensor]:
-        """Box, objectness and class loss."""
+        """Box, objectness and class loss, in training and validation the same."""
         return yolo_loss(outputs, dict(targets), self.spec, self.loss_config, sum_over_replicas)
 
-    def measure(self, batch_size: int, run: RunDirectory, epoch: int, reporter: Reporter) -> Measurement:
+    def weight(self, targets: Mapping[str, np.ndarray]) -> float:
+        """Positives; images where each level has counts of its own, which makes the sum an average of the batches'."""
+        slots = targets["slots"]
+        by_level = self.loss_config.normalisation == "level"
+        return float(len(slots) if by_level else max(int(np.count_nonzero(slots >= 0)), 1))
+
+    def measure(
+        self,
+        batch_size: int,
+        run: RunDirectory,
+        epoch: int,
+        reporter: Reporter,
+        workers: Workers,
+        limit: int | None = None,
+    ) -> Measurement:
         """The mAP on the validation list, by the evaluator that get_map uses; a picture of the detections."""
-        metrics, detections = evaluate_records(self.predictor, self.truths, batch_size=batch_size, reporter=reporter)
-        draw_predictions(run, self.truths, detections, epoch, self.spec.ignore_exif)
+        truths = self.truths[:limit]
+        metrics, detections = evaluate_records(
+            self.predictor, truths, batch_size=batch_size, reporter=reporter, workers=workers
+        )
+        if workers.chief:
+            draw_predictions(run, truths, detections, epoch, self.spec.ignore_exif)
         entries = {"map_50": metrics.voc_map_50, "coco_ap": metrics.coco_ap}
         return Measurement(entries, metrics.voc_map_50)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,8 +19,11 @@ from utils.map_files import UNKNOWN_SIZE_HW
 from utils.metrics import Metrics, evaluate
 from utils.problems import Problems
 from utils.progress import Quiet, Reporter
-from utils.types import Detections, GroundTruth, ImageArray, Record
+from utils.types import Detections, FloatArray, GroundTruth, ImageArray, Record
 from utils.voc import ground_truth_beside
+
+if TYPE_CHECKING:
+    from engine.workers import Workers
 
 SCORE, IOU = 0.001, 0.5
 DECODING_THREADS = 2
@@ -55,6 +58,7 @@ def evaluate_records(
     batch_size: int = 8,
     score_threshold: float = 0.5,
     reporter: Reporter | None = None,
+    workers: Workers | None = None,
 ) -> Evaluation:
     """Runs ``predictor`` over every image and measures what it finds; nothing is ever skipped.
 
@@ -68,26 +72,53 @@ def evaluate_records(
         batch_size: images per step of the model, at least 1.
         score_threshold: where precision, recall, F1 and the confusion matrix are taken.
         reporter: is told the progress.
+        workers: share the images between them; each gets the whole result.
 
     Raises:
         DataError: an image cannot be read.
     """
     names = tuple(predictor.spec.class_names if class_names is None else class_names)
     track = (reporter or Quiet()).track
+    own = samples if workers is None else workers.shard.of(samples, batch_size)
     images = decoded_ahead(
-        [path for path, _ in samples],
+        [path for path, _ in own],
         lambda path: read_for_detector(path, predictor.spec),
         ahead=2 * batch_size,
     )
     detections: dict[str, Detections] = {}
-    with closing(images):
-        pairs = zip(track(samples, "measuring", total=len(samples), unit=" images"), images, strict=True)
+    with nullcontext() if workers is None else workers.part(), closing(images):
+        pairs = zip(track(own, "measuring", total=len(own), unit=" images"), images, strict=True)
         while batch := list(islice(pairs, batch_size)):
             found = predictor.predict_batch([image for _, image in batch], score=SCORE, iou=IOU)
             for ((_, truth), _), one in zip(batch, found, strict=True):
                 detections[truth.image_id] = one
+    if workers is not None and not workers.alone:
+        ids = [truth.image_id for _, truth in samples]
+        detections = gathered(detections, ids, predictor.spec.class_names, workers)
     metrics = evaluate([truth for _, truth in samples], detections, names, score_threshold)
     return Evaluation(metrics, detections)
+
+
+def gathered(
+    own: Mapping[str, Detections], image_ids: Sequence[str], class_names: Sequence[str], workers: Workers
+) -> dict[str, Detections]:
+    """The detections that all workers found together, by image id. ``image_ids`` are those of all images."""
+    counts = workers.sum(np.array([len(own[i]) if i in own else 0 for i in image_ids])).astype(int)
+    ends = np.cumsum(counts)
+    rows = np.zeros((int(counts.sum()), 6))
+    for image_id, start, end in zip(image_ids, ends - counts, ends, strict=True):
+        if image_id in own:
+            found = own[image_id]
+            rows[start:end] = np.column_stack([found.boxes_xyxy, found.scores, found.class_ids])
+    # Sums with zeros are exact, and float64 holds float32 and class ids as they are.
+    parts = np.split(workers.sum(rows), ends[:-1])
+    return {i: _from_rows(part, class_names) for i, part in zip(image_ids, parts, strict=True)}
+
+
+def _from_rows(rows: FloatArray, class_names: Sequence[str]) -> Detections:
+    class_ids = rows[:, 5].astype(np.int64)
+    names = tuple(class_names[i] for i in class_ids)
+    return Detections(rows[:, :4].astype(np.float32), rows[:, 4].astype(np.float32), class_ids, names)
 
 
 def decoded_ahead(

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from engine.averaging import WeightAverage
 from engine.dataset import Batch
 from engine.optimizer import build_optimizer
 from engine.task import Task
+from engine.workers import Workers
 from utils.config import TrainConfig
 from utils.errors import ConfigError
 
@@ -26,32 +28,57 @@ def loss_parts(task: Task) -> tuple[str, ...]:
 class Learner:
     """The model of a task in one phase: frozen or not, with its optimizer. Made anew for each phase.
 
-    Every step runs on all replicas of ``strategy``; the batch is cut into equal shards.
+    Every step runs on all replicas of ``strategy``; the batch of this process is cut into equal shards for its own.
+    ``average`` follows each. With ``config.accumulate`` the batch goes through the network in so many parts, one after
+    the other.
     """
 
     def __init__(
-        self, task: Task, config: TrainConfig, strategy: tf.distribute.Strategy, frozen_backbone: bool
+        self,
+        task: Task,
+        config: TrainConfig,
+        strategy: tf.distribute.Strategy,
+        frozen_backbone: bool,
+        average: WeightAverage | None = None,
     ) -> None:
         self.task = task
         self.model = task.model
         self.config = config
         self.strategy = strategy
+        self.average = average
         self.parts = loss_parts(task)
+        self.workers = Workers(strategy)
         task.freeze(frozen_backbone)
         self.trainable = list(self.model.trainable_variables)
         self.kernels = [kernel.value for kernel in task.head_kernels()]
         with strategy.scope():
             self.optimizer = build_optimizer(config, self.trainable)
-        # Without a signature every new number of boxes in a batch would trace the step again, which takes many seconds.
+            self.sums = [_zeros(variable) for variable in self.trainable] if config.accumulate > 1 else []
+        # Without a signature every new number of boxes in a batch would trace the step again, which takes many seconds
+        # and several workers would do at different times.
         signature = (IMAGES, dict(task.target_signature))
-        several = strategy.num_replicas_in_sync > 1
-        self._train = tf.function(self._train_on_replicas, None if several else signature, reduce_retracing=True)
+        self._train = tf.function(self._train_on_replicas, signature)
+        self._collect = tf.function(self._collect_on_replicas, (*signature, tf.TensorSpec([], tf.float32)))
+        self._update = tf.function(self._update_on_replicas)
         self._validate = tf.function(self._validation_parts, signature)
 
     def train_step(self, batch: Batch, learning_rate: float) -> np.ndarray:
         """Learns from ``batch``; the loss parts named by ``parts`` before the update, [P] float32."""
         self.optimizer.learning_rate.assign(learning_rate)
-        return self._train(self._shards(batch.images), self._shards(batch.targets)).numpy()
+        if self.config.accumulate > 1:
+            return self._accumulated(batch)
+        return self._train(batch.images, batch.targets).numpy()
+
+    def _accumulated(self, batch: Batch) -> np.ndarray:
+        """The step of ``batch``, whose gradient is summed up part by part."""
+        total = np.zeros(len(self.parts), np.float32)
+        parts = np.split(np.arange(len(batch.images)), self.config.accumulate)
+        targets = [{name: value[rows] for name, value in batch.targets.items()} for rows in parts]
+        whole, *weights = self.workers.sum(np.array([self.task.weight(one) for one in (batch.targets, *targets)]))
+        for rows, part, share in zip(parts, targets, weights / whole, strict=True):
+            total += self._collect(batch.images[rows], part, np.float32(share)).numpy()
+        self._update()
+        return total
 
     def validation_step(self, batch: Batch) -> np.ndarray:
         """The loss parts of ``batch`` without learning, [P] float32."""
@@ -72,34 +99,63 @@ class Learner:
     def _optimizer_variables(self) -> dict[str, Any]:
         return {f"{i:04d}/{variable.path}": variable for i, variable in enumerate(self.optimizer.variables)}
 
-    def _shards(self, value: Any) -> Any:
-        """``value`` (an array or a dict of arrays) cut along the batch into one shard per replica."""
-        replicas = self.strategy.num_replicas_in_sync
-        if isinstance(value, dict):
-            return {name: self._shards(array) for name, array in value.items()}
-        if replicas == 1:
-            return tf.constant(value)
-        parts = np.split(value, replicas)
-        return self.strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
-        )
+    def _shard(self, value: Any) -> Any:
+        """This replica's part of ``value`` [B, ...]."""
+        if self.workers.replicas_here == 1:
+            return value
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group % self.workers.replicas_here
+        # Cut before it goes to the device of the replica.
+        with tf.device("CPU:0"):
+            size = tf.shape(value)[0] // self.workers.replicas_here
+            return value[replica * size : (replica + 1) * size]
 
     def _train_on_replicas(self, images: Any, targets: dict[str, Any]) -> Any:
         parts = self.strategy.run(self._replica_step, args=(images, targets))
+        if self.average is not None:
+            self.average.update()
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
 
+    def _collect_on_replicas(self, images: Any, targets: dict[str, Any], share: Any) -> Any:
+        parts = self.strategy.run(self._replica_collect, args=(images, targets, share))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+
+    def _update_on_replicas(self) -> None:
+        self.strategy.run(self._replica_update)
+        if self.average is not None:
+            self.average.update()
+
     def _replica_step(self, images: Any, targets: dict[str, Any]) -> Any:
+        parts, gradients = self._gradients(images, targets)
+        self._apply(gradients)
+        return parts
+
+    def _replica_collect(self, images: Any, targets: dict[str, Any], share: Any) -> Any:
+        parts, gradients = self._gradients(images, targets, share)
+        for total, gradient in zip(self.sums, gradients, strict=True):
+            total.assign_add(gradient)
+        return parts
+
+    def _replica_update(self) -> None:
+        self._apply([tf.convert_to_tensor(total) for total in self.sums])
+        for total in self.sums:
+            total.assign(tf.zeros_like(total))
+
+    def _gradients(self, images: Any, targets: dict[str, Any], share: Any = 1.0) -> tuple[Any, list[Any]]:
+        """The loss parts, [P], and their gradients; ``share`` is what the images count for in their update."""
         replicas = self.strategy.num_replicas_in_sync
+        images, targets = self._shard(images), {name: self._shard(value) for name, value in targets.items()}
         with tf.GradientTape() as tape:
             outputs = self.model(images, training=True)
             sums = _sum_over_replicas if replicas > 1 else tf.identity
-            parts = [*self.task.loss(outputs, targets, sums), self._l2() / replicas]
+            task_parts = [share * part for part in self.task.loss(outputs, targets, sums)]
+            parts = [*task_parts, self._l2() / (replicas * self.config.accumulate)]
             loss = tf.add_n(parts)
-        gradients = tape.gradient(loss, [variable.value for variable in self.trainable])
+        return tf.stack(parts), tape.gradient(loss, [variable.value for variable in self.trainable])
+
+    def _apply(self, gradients: list[Any]) -> None:
         if self.config.clip_norm > 0:
             gradients = self._clipped(gradients)
         self.optimizer.apply(gradients, self.trainable)
-        return tf.stack(parts)
 
     def _clipped(self, gradients: list[Any]) -> list[Any]:
         """Scaled down to the norm of the whole batch's gradient, which needs the sum over replicas first."""
@@ -114,7 +170,17 @@ class Learner:
 
     def _validation_parts(self, images: Any, targets: dict[str, Any]) -> Any:
         outputs = self.model(images, training=False)
-        return tf.stack([*self.task.loss(outputs, targets), self._l2()])
+        return tf.stack([*self.task.loss(outputs, targets, training=False), self._l2()])
+
+
+def _zeros(like: Any) -> tf.Variable:
+    """A variable of its own on each replica."""
+    return tf.Variable(
+        tf.zeros(like.shape, like.dtype),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
 
 
 def _sum_over_replicas(value: Any) -> Any:

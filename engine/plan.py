@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from engine.task import Config
 from nets.backbones import backbone_spec
 from utils.anchors import read_anchors
 from utils.classes import read_classes
@@ -18,6 +19,12 @@ def phases(train: TrainConfig) -> tuple[PhaseConfig, ...]:
     frozen = PhaseConfig(train.freeze_epochs, train.freeze_batch_size, frozen_backbone=True)
     unfrozen = PhaseConfig(train.epochs, train.batch_size, frozen_backbone=False)
     return tuple(p for p in (frozen, unfrozen) if p.until_epoch > (0 if p is frozen else frozen.until_epoch))
+
+
+def smallest_input(config: Config) -> int:
+    """The smallest side of an input that the run ever makes, in pixels."""
+    full = config.model.input_size
+    return min(full, *(phase.input_size or full for phase in phases(config.train)))
 
 
 def detector_spec(config: RunConfig, warn: Callable[[str], None] | None = None) -> DetectorSpec:

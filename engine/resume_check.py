@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-HARMLESS = {"data.threads", "data.cache_mb", "train.eval_every", "train.save_every", "train.save_minutes"}
+HARMLESS = {"data.threads", "data.cache_mb"} | {
+    f"train.{name}" for name in ("eval_every", "save_every", "save_minutes", "save_steps")
+}
 """Fields that change nothing of what a run learns."""
 
 
@@ -23,11 +25,23 @@ def fingerprint(samples: Iterable[Any]) -> str:
 def changed_fields(saved: Mapping[str, Any], config: Any, places: Collection[str]) -> list[str]:
     """Where ``config`` is not the config in ``saved``, the ``info`` of a training checkpoint: ``field: was x, is y``.
 
-    ``places`` are fields that only say where files lie; what is in them counts.
+    ``places`` are fields that only say where files lie; what is in them counts. A field that is younger than the run
+    was what its default is.
     """
-    before, now = _fields(saved["config"]), _fields(dataclasses.asdict(config))
-    compared = (before.keys() & now.keys()) - HARMLESS - set(places)
+    before = {**_fields(dataclasses.asdict(type(config)())), **_fields(saved["config"])}
+    before["train.phases"] = [{"input_size": 0, **phase} for phase in before["train.phases"]]
+    now = _fields(dataclasses.asdict(config))
+    # What is not measured does not stop a run either.
+    harmless = HARMLESS - ({"train.eval_every"} if config.train.early_stopping else set())
+    compared = now.keys() - harmless - set(places)
     return [f"{name}: was {before[name]}, is {now[name]}" for name in sorted(compared) if before[name] != now[name]]
+
+
+def changed_classes(source: str, before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """How the class list in ``source`` is not what it was: the counts, or the classes that differ."""
+    if len(before) != len(now):
+        return [f"class list: {source}: had {len(before)} classes, has {len(now)}"]
+    return [f"class list: {source}: was {a!r}, is {b!r}" for a, b in zip(before, now, strict=True) if a != b]
 
 
 def changed_data(saved: Mapping[str, Any], fingerprints: Mapping[str, str]) -> list[str]:

@@ -6,7 +6,8 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import yaml
 
 from utils.classes import write_classes
 from utils.errors import ConfigError, FileError
-from utils.files import write_atomically
+from utils.files import remove_leftovers, write_atomically
 from utils.run_files import BEST, LAST
 
 EpochMetrics = dict[str, Any]
@@ -48,7 +49,10 @@ class RunDirectory:
             raise ConfigError(f"--run-dir: {self.path}: holds a run already; go on with --resume {self.path}")
 
     def lock(self) -> None:
-        """Keeps other processes out as long as this one lives. ConfigError when one is here already."""
+        """Keeps other processes out as long as this one lives, and clears up after killed ones.
+
+        ConfigError when one is here already.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         file = (self.path / ".lock").open("w")
         try:
@@ -57,6 +61,7 @@ class RunDirectory:
             file.close()
             raise ConfigError(f"{self.path}: another process trains here: wait for it, or give another run") from error
         self._lock = file
+        remove_leftovers(self.path)
 
     def unlock(self) -> None:
         """Lets other processes in."""
@@ -84,21 +89,28 @@ class RunDirectory:
 
     def log_scalars(self, entry: EpochMetrics) -> None:
         """The numbers of an epoch as TensorBoard events."""
-        with self._writer().as_default(step=entry["epoch"]):
+        with self._logging(entry["epoch"]):
             for name, value in entry.items():
                 if isinstance(value, float | int) and name != "epoch":
                     tf.summary.scalar(name, value)
-        self._writer().flush()
 
     def log_picture(self, name: str, image: Any, epoch: int) -> None:
         """An RGB picture [H, W, 3] uint8 as a TensorBoard event."""
-        with self._writer().as_default(step=epoch):
+        with self._logging(epoch):
             tf.summary.image(name, image[None])
 
-    def _writer(self) -> Any:
-        if self._events is None:
-            self._events = tf.summary.create_file_writer(str(self.path / "tensorboard"))
-        return self._events
+    @contextmanager
+    def _logging(self, epoch: int) -> Iterator[None]:
+        try:
+            if self._events is None:
+                self._events = tf.summary.create_file_writer(str(self.path / "tensorboard"))
+            with self._events.as_default(step=epoch):
+                yield
+            self._events.flush()
+        except tf.errors.OpError as error:
+            # Before the brace stand the names of TensorFlow's own nodes.
+            reason = error.message.rpartition("} ")[2]
+            raise FileError(f"{self.path / 'tensorboard'}: cannot be written: {reason}") from error
 
 
 def _plain(config: Any, inputs: Iterable[str]) -> dict[str, Any]:

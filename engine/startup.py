@@ -13,15 +13,18 @@ from engine.checkpoint import Checkpoint, Spec, kind_of, read_checkpoint
 from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
 from engine.plan import phases
-from engine.resume_check import changed_data, changed_fields
+from engine.position import Position
+from engine.resume_check import changed_classes, changed_data, changed_fields
 from engine.run_directory import RunDirectory
 from engine.task import Config, Setup
-from engine.training import Position, Trainer
+from engine.training import Trainer
+from engine.workers import default_strategy, noticing_losses
 from utils.classifier_config import ClassifierRunConfig
+from utils.cluster import read_cluster
 from utils.command_line import TrainingRequest
 from utils.config import RunConfig, TrainConfig
 from utils.errors import ConfigError, FileError
-from utils.progress import Reporter
+from utils.progress import Quiet, Reporter
 
 SETUPS: dict[type[Config], Callable[[Any], Setup]] = {
     RunConfig: DetectionSetup,
@@ -33,15 +36,23 @@ def start_run(
     config: Config, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
 ) -> Trainer:
     """A new run in ``run_dir``, ready to fit. Everything that can be wrong is found here, before the first step."""
+    trainer = prepared_run(config, run_dir, reporter, strategy)
+    if trainer.workers.chief:
+        trainer.run.lock()
+        trainer.run.start(config, trainer.task.spec.class_names, SETUPS[type(config)](config).inputs())
+    return trainer
+
+
+def prepared_run(
+    config: Config, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
+) -> Trainer:
+    """What ``start_run`` gives, before anything is written."""
     setup = SETUPS[type(config)](config)
     spec = setup.spec(reporter.say)
     run = RunDirectory(run_dir)
     run.refuse_used()
     _refuse_inputs_as_output(setup, run)
-    trainer = _trainer(setup, spec, run, reporter, strategy, config.model.weights)
-    run.lock()
-    run.start(config, spec.class_names, setup.inputs())
-    return trainer
+    return _trainer(setup, spec, run, reporter, strategy, config.model.weights)
 
 
 def resume_run(
@@ -56,19 +67,34 @@ def resume_run(
     ConfigError when config or data are not what they were, unless ``anyway``, which only says so; also when another
     process trains there.
     """
-    setup = SETUPS[type(config)](config)
     run = RunDirectory(run_dir)
+    if not run.last.exists() and not run.previous.exists():
+        raise ConfigError(f"--resume: {run.path}: no run to go on with here; start one with --run-dir {run.path}")
+    # Locked first: a checkpoint read while another process trains would be old by the time that process ends.
+    if read_cluster().chief:
+        run.lock()
+    try:
+        return _resumed(SETUPS[type(config)](config), run, reporter, strategy, anyway)
+    except BaseException:
+        run.unlock()
+        raise
+
+
+def _resumed(
+    setup: Setup, run: RunDirectory, reporter: Reporter, strategy: tf.distribute.Strategy | None, anyway: bool
+) -> Trainer:
     checkpoint, source = _newest(run, reporter)
-    asked = setup.spec()
-    if not isinstance(checkpoint.spec, type(asked)):
-        raise ConfigError(f"{run.path}: is the run of a {kind_of(checkpoint.spec)}, not of a {kind_of(asked)}")
-    if checkpoint.spec.class_names != asked.class_names:
-        classes = setup.inputs()[setup.class_source]
-        raise ConfigError(f"{run.path}: class list: differs from {classes}; restore it or start anew")
-    _refuse_other_network(run, checkpoint.spec, asked)
-    _same_or_said(run, changed_fields(checkpoint.info, config, setup.inputs()), anyway, reporter)
-    run.lock()
-    trainer = _trainer(setup, checkpoint.spec, run, reporter, strategy, "none")
+    saved, asked = checkpoint.spec, setup.spec()
+    if not isinstance(saved, type(asked)):
+        raise ConfigError(f"{run.path}: is the run of a {kind_of(saved)}, not of a {kind_of(asked)}")
+    _refuse_other_network(run, saved, asked)
+    classes = changed_classes(setup.inputs()[setup.class_source], saved.class_names, asked.class_names)
+    if len(saved.class_names) != len(asked.class_names):
+        raise ConfigError(f"{run.path}: {classes[0]}: restore it or start a new run")
+    changed = classes + changed_fields(checkpoint.info, setup.config, setup.inputs())
+    _same_or_said(run, changed, anyway, reporter)
+    spec = dataclasses.replace(saved, class_names=asked.class_names)
+    trainer = _trainer(setup, spec, run, reporter, strategy, "none")
     _same_or_said(run, changed_data(checkpoint.info, trainer.task.fingerprints), anyway, reporter)
     trainer.restore(checkpoint)
     position = trainer.position
@@ -77,19 +103,14 @@ def resume_run(
 
 
 def requested_run(request: TrainingRequest[Any], reporter: Reporter) -> Trainer:
-    """The run that a command line asks for, new or resumed."""
-    if request.resume:
-        return resume_run(request.config, request.run_dir, reporter, anyway=request.anyway)
-    return start_run(request.config, request.run_dir, reporter)
-
-
-def default_strategy() -> tf.distribute.Strategy:
-    """All GPUs of this machine where there are several; otherwise the one device there is."""
-    return tf.distribute.MirroredStrategy() if len(tf.config.list_physical_devices("GPU")) > 1 else _single_device()
-
-
-def _single_device() -> tf.distribute.Strategy:
-    return tf.distribute.get_strategy()
+    """The run that a command line asks for, new or resumed. Of several workers the chief alone tells of it."""
+    # First of all: from here on the others notice when one of them ends.
+    strategy = default_strategy(reporter.say)
+    told = reporter if read_cluster().chief else Quiet()
+    with noticing_losses():
+        if request.resume:
+            return resume_run(request.config, request.run_dir, told, strategy, request.anyway)
+        return start_run(request.config, request.run_dir, told, strategy)
 
 
 def _trainer(
@@ -100,15 +121,16 @@ def _trainer(
     strategy: tf.distribute.Strategy | None,
     weights: str,
 ) -> Trainer:
-    strategy = strategy or default_strategy()
+    strategy = strategy or tf.distribute.get_strategy()
     _check_shards(setup.config.train, strategy.num_replicas_in_sync)
     return Trainer(setup.config, setup.task(spec, weights, strategy, reporter), strategy, run, reporter)
 
 
 def _refuse_other_network(run: RunDirectory, saved: Spec, asked: Spec) -> None:
     before, now = saved.to_dict(), asked.to_dict()
-    for name in before.keys() - {"versions", "class_names"}:
-        if before[name] != now[name]:
+    # In the spec's own order: a changed input_size scales the anchors, and is the cause to name.
+    for name in before:
+        if name not in ("versions", "class_names") and before[name] != now[name]:
             raise ConfigError(f"{run.path}: {name}: was {before[name]}, is {now[name]}: restore it or start a new run")
 
 
@@ -134,24 +156,26 @@ def _refuse_inputs_as_output(setup: Setup, run: RunDirectory) -> None:
 
 def _newest(run: RunDirectory, reporter: Reporter) -> tuple[Checkpoint, Path]:
     """The last checkpoint, or the one before where the last is damaged, which is set aside and said."""
-    if not run.last.exists() and not run.previous.exists():
-        raise ConfigError(f"--resume: {run.path}: no run to go on with here; start one with --run-dir {run.path}")
     try:
         return _training_state(run.last), run.last
     except FileError as error:
         if not run.previous.exists():
             raise
+        try:
+            before = _training_state(run.previous)
+        except FileError as other:
+            raise FileError(f"{error}; {other}") from error
         reporter.say(f"{error}; going on from {run.previous}")
-        if run.last.exists():
+        if run.last.exists() and read_cluster().chief:
             run.last.replace(run.path / "last.damaged")
-    return _training_state(run.previous), run.previous
+        return before, run.previous
 
 
 def _training_state(path: Path) -> Checkpoint:
     checkpoint = read_checkpoint(path)
     known = {field.name for field in dataclasses.fields(Position)} - {"history"}
     position = checkpoint.info.get("position")
-    if not {"config", "data"} <= checkpoint.info.keys() or position is None or set(position) != known:
+    if not {"config", "data"} <= checkpoint.info.keys() or position is None or not set(position) <= known:
         raise FileError(f"{path}: holds no training state of this version: start a new run with --model.weights {path}")
     return checkpoint
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from engine.checkpoint import Spec
-from engine.dataset import Batch
+from engine.dataset import Batch, Dataset
 from engine.run_directory import RunDirectory
+from engine.workers import Workers
 from utils.classifier_config import ClassifierRunConfig
 from utils.config import RunConfig
 from utils.progress import Reporter
@@ -29,27 +31,12 @@ class Measurement(NamedTuple):
     score: float | None
 
 
-class Dataset(Protocol):
-    """Samples as batches; a sample is decided by (seed, epoch, index)."""
-
-    def __len__(self) -> int: ...
-
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches in an epoch. ConfigError when there is not even one."""
-
-    def training_batches(self, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Batch]:
-        """Shuffled whole batches of ``epoch`` from ``first_step`` on."""
-
-    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """Every sample once, in order."""
-
-
 class Task(Protocol):
     """A model with its data, its loss and its measure."""
 
     model: keras.Model
-    train_data: Dataset
-    val_data: Dataset
+    train_data: Dataset[Any]
+    val_data: Dataset[Any]
     parts: tuple[str, ...]
     """Names of the loss parts."""
     target_signature: Mapping[str, tf.TensorSpec]
@@ -70,12 +57,33 @@ class Task(Protocol):
         """The kernels that the L2 term is taken over."""
 
     def loss(
-        self, outputs: Any, targets: Mapping[str, Tensor], sum_over_replicas: Callable[[Tensor], Tensor] = tf.identity
+        self,
+        outputs: Any,
+        targets: Mapping[str, Tensor],
+        sum_over_replicas: Callable[[Tensor], Tensor] = tf.identity,
+        training: bool = True,
     ) -> Sequence[Tensor]:
-        """Scalars named by ``parts``. Those of N replicas add up to those of one device with the whole batch."""
+        """Scalars named by ``parts``. Those of N replicas add up to those of one device with the whole batch.
 
-    def measure(self, batch_size: int, run: RunDirectory, epoch: int, reporter: Reporter) -> Measurement:
-        """Measures the model on the validation data and draws what it finds."""
+        What only helps to learn, such as label smoothing, counts while ``training``.
+        """
+
+    def weight(self, targets: Mapping[str, np.ndarray]) -> float:
+        """What the loss of a batch with ``targets`` is divided by, so that batches can be added up; above 0."""
+
+    def measure(
+        self,
+        batch_size: int,
+        run: RunDirectory,
+        epoch: int,
+        reporter: Reporter,
+        workers: Workers,
+        limit: int | None = None,
+    ) -> Measurement:
+        """Measures the model on the validation data, of which each worker takes a part; the chief draws what is found.
+
+        The measurement is the same on all. ``limit``: on so many samples only.
+        """
 
     def draw_batch(self, run: RunDirectory, batch: Batch) -> None:
         """Draws a training batch as the network sees it."""

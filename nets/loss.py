@@ -14,6 +14,7 @@ from utils.config import LEVELS, DetectorSpec, LossConfig
 Tensor = Any
 REFERENCE_SIDE = 416
 REFERENCE_CLASSES = 80
+FOCAL_EPSILON = 1e-7
 
 
 class LossParts(NamedTuple):
@@ -94,7 +95,7 @@ def yolo_loss(
     goal = tf.ones_like(iou) if config.objectness_target == "one" else tf.stop_gradient(iou)
     slots = Slots(decode_boxes(raw[..., :4], cells, anchors, spec), raw[..., 4], raw[..., 5:])
     positive, negative, wanted = _objectness_targets(slots, targets, goal * real, config.ignore_iou)
-    bce = tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=slots.objectness) * (positive + negative)
+    bce = _objectness_bce(slots.objectness, wanted, config.focal_gamma) * (positive + negative)
 
     sums = _LevelSums(per_level, targets["slots"], real)
     counts = sum_over_replicas(tf.stack([sums.dense(positive), sums.dense(negative)]))
@@ -130,6 +131,19 @@ def _objectness_targets(
     best = tf.reduce_max(tf.pad(overlap, [[0, 0], [0, 0], [0, 1]]), axis=-1)
     negative = tf.cast(best < ignore_iou, tf.float32) * (1.0 - positive)
     return positive, negative, wanted
+
+
+def _objectness_bce(logits: Tensor, wanted: Tensor, focal_gamma: float) -> Tensor:
+    """[B, N], [B, N] in 0..1 -> [B, N], scaled by |wanted - sigmoid(logits)|^focal_gamma.
+
+    That is the focal loss (arXiv:1708.02002 eq. 4) where ``wanted`` is 0 or 1, and its extension to what lies between
+    (arXiv:2006.04388 eq. 3).
+    """
+    bce = tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=logits)
+    if focal_gamma == 0:
+        return bce
+    # The bound keeps the gradient a number where nothing is left to learn and gamma is below 1.
+    return bce * tf.maximum(tf.abs(wanted - tf.sigmoid(logits)), FOCAL_EPSILON) ** focal_gamma
 
 
 class _LevelSums:

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from nets.decode import Slots
-
-MAX_PER_CLASS = 100
+from utils.postprocess import MAX_PER_CLASS
 
 
 class PaddedDetections(NamedTuple):

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from nets.layers import Normalisation
-from utils.errors import ConfigError, FileError
+from utils.errors import ClassCountError, ConfigError, FileError
 from utils.files import replacing
 
 Tensors = dict[str, Any]
@@ -233,10 +233,7 @@ def _check_same_layers(
     lacks = [name for name in wanted if name not in stored]
     extra = [name for name in stored if name not in wanted]
     if lacks == [classification_layer] and not extra:
-        raise ConfigError(
-            f"{path}: {classification_layer}: the file has no classification layer:"
-            " give one with top, or ask for a fresh top"
-        )
+        raise ConfigError(f"{path}: {classification_layer}: the file has no classification layer: give one with top")
     if lacks or extra:
         parts = [
             f"{what} {len(names)} layers (first {names[0]!r})"
@@ -256,7 +253,7 @@ def _pairs(
     for leaf, weight in weights.items():
         found, needed = tuple(tensors[leaf].shape), tuple(weight.shape)
         if layer == classification_layer and found != needed and found[:-1] == needed[:-1]:
-            raise ConfigError(f"{path}: {layer}: {found[-1]} classes in the file, {needed[-1]} in the network")
+            raise ClassCountError(f"{path}: {layer}: {found[-1]} classes in the file, {needed[-1]} in the network")
         if found != needed:
             raise ConfigError(f"{path}: {layer}/{leaf}: shape {found} in the file, {needed} in the network")
         yield f"{layer}/{leaf}", weight, tensors[leaf]

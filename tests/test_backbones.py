@@ -288,6 +288,40 @@ def test_start_follows_from_the_seed_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_given_tensor_is_the_input(name: str) -> None:
+    tensor = keras.Input((32, 32, 3), dtype="uint8", name="picture")
+    given, own = build_backbone(name, input_tensor=tensor), build_backbone(name)
+    assert given.inputs[0] is tensor
+    assert [layer.name for layer in given.layers[1:]] == [layer.name for layer in own.layers[1:]]
+    own.set_weights(given.get_weights())
+    for level, tap in own(photo(32)).items():
+        np.testing.assert_array_equal(given(photo(32))[level], tap)
+
+
+def test_a_given_tensor_is_the_input_of_a_classifier_and_of_what_it_is_built_into() -> None:
+    tensor = keras.Input((32, 32, 3))
+    classifier = build_classifier("mobilenet_v1_0.25", 5, input_tensor=tensor)
+    best = keras.Model(tensor, keras.ops.argmax(classifier.output, axis=-1))
+    own = build_classifier("mobilenet_v1_0.25", 5)
+    own.set_weights(classifier.get_weights())
+    np.testing.assert_array_equal(best(photo(32, 4)), np.argmax(own(photo(32, 4)), axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (keras.layers.Rescaling(2.0)(keras.Input((32, 32, 3))), "what keras.Input returned"),
+        (np.zeros((1, 32, 32, 3), np.uint8), "what keras.Input returned"),
+        (keras.Input((32, 32, 1)), "must be .B, H, W, 3."),
+        (keras.Input((3,)), "must be .B, H, W, 3."),
+    ],
+)
+def test_other_tensors_are_no_input(tensor: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        build_backbone("mobilenet_v1_0.25", input_tensor=tensor)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_batch_equals_its_images_and_uint8_equals_float(name: str) -> None:
     backbone = build_backbone(name)
     images = photo(64, batch=3)

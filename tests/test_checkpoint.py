@@ -101,6 +101,27 @@ def test_the_one_before_is_kept(tmp_path: Path) -> None:
         )
 
 
+def test_equal_states_have_equal_digests_and_others_have_not(tmp_path: Path) -> None:
+    def digest(info: dict | None = None, **tensors: np.ndarray) -> str:
+        return Checkpoint(SPEC, tensors, info or {}).digest()
+
+    a, b = np.arange(4, dtype=np.float32), np.ones((2, 2), np.float32)
+    save_checkpoint(tmp_path / "last", Checkpoint(SPEC, {"b": b, "a": a}, {"position": {"step": 3, "best": 0.1}}))
+    same = digest({"position": {"best": 0.1, "step": 3}, "metrics": {"seconds": 5}}, a=a, b=b)
+    assert read_checkpoint(tmp_path / "last").digest() == same
+    nearly = np.nextafter(a, 5)
+    others = [
+        digest(a=a, b=b),
+        digest(a=b, b=a),
+        digest(a=nearly, b=b),
+        digest(a=a.reshape(2, 2), b=b),
+        digest(a=a.view(np.int32), b=b),
+        digest(a=a),
+        digest(a=a, c=b),
+    ]
+    assert len({same, *others}) == 1 + len(others)
+
+
 def test_any_safetensors_reader_can_read_it(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "best", small())
     code = f"from safetensors.numpy import load_file; print(sorted(load_file({str(tmp_path / 'best')!r})))"

@@ -87,3 +87,11 @@ def test_an_image_that_vanishes_is_named(images, tmp_path: Path) -> None:
     gone = LabelledImage(str(tmp_path / "gone.jpg"), 0)
     with pytest.raises(DataError, match=r"gone\.jpg: no such image"):
         list(dataset([*images, gone], augment=None).validation_batches(4))
+
+
+def test_at_another_size_an_image_is_seen_as_a_classifier_of_that_size_would(images) -> None:
+    data = dataset(images, keep_decoded=True)
+    other = ClassificationDataset(images, SPEC.at_size(48), MIXED, seed=3, threads=1)
+    assert contents(data.at_size(48).training_batches(1, 3)) == contents(other.training_batches(1, 3))
+    assert {batch.images.shape for batch in data.at_size(48).training_batches(1, 3)} == {(3, 48, 48, 3)}
+    assert data.at_size(0) is data

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine.checkpoint import classifier_spec_of, detector_spec_of, read_checkpoint
+from engine.checkpoint import classifier_spec_of, detector_spec_of, read_checkpoint, save_checkpoint
 from engine.classification_run import measure_images
 from engine.classification_setup import ClassificationSetup, initial_classifier
 from engine.classifier import Classifier, load_classifier
@@ -35,7 +37,7 @@ from utils.image_folders import read_image_folders
 from utils.progress import Quiet, Reporter
 
 BACKBONE = "mobilenet_v1_0.25_shallow"
-PHASES = (PhaseConfig(1, 6, True), PhaseConfig(3, 6, False))
+PHASES = (PhaseConfig(1, 3, True, 64), PhaseConfig(3, 3, False))
 
 
 class Heard(Reporter):
@@ -58,7 +60,16 @@ def config(data: Path, **model: object) -> ClassifierRunConfig:
         ClassifierModelConfig(**{"backbone": BACKBONE, "input_size": 32, "resize": "stretch", **model}),
         ClassifierAugmentConfig(mixup=0.2, cutout=0.3),
         ClassifierLossConfig(label_smoothing=0.1),
-        TrainConfig(phases=PHASES, freeze_epochs=0, epochs=3, eval_every=1, save_every=0, head_l2=1e-3),
+        TrainConfig(
+            phases=PHASES,
+            freeze_epochs=0,
+            epochs=3,
+            eval_every=1,
+            save_every=1,
+            head_l2=1e-3,
+            ema_decay=0.5,
+            accumulate=2,
+        ),
     )
 
 
@@ -113,7 +124,26 @@ def test_the_measured_classifier_is_the_saved_one(finished: Path, data: Path) ->
     assert metrics.top1 == max(entry["top1"] for entry in history(finished))
 
 
-@pytest.mark.parametrize("looks", [2, 5, 10])
+def test_labels_are_smoothed_in_training_alone(data: Path) -> None:
+    setup = ClassificationSetup(config(data))
+    task = setup.task(setup.spec(), "none", tf.distribute.get_strategy(), Quiet())
+    classification_layer(task.model, BACKBONE).bias.assign([3.0, 0.0, -3.0])
+    batch = next(task.val_data.validation_batches(3))  # two bars, a disc
+    logits = task.model(batch.images, training=False)
+
+    def oracle(smoothing: float) -> float:
+        return float(keras.losses.CategoricalCrossentropy(True, smoothing)(batch.targets["labels"], logits))
+
+    assert abs(oracle(0.1) - oracle(0)) > 0.1
+    (loss,) = task.loss(logits, batch.targets)
+    assert float(loss) == pytest.approx(oracle(0.1), rel=1e-4)
+    learner = Learner(task, TrainConfig(), tf.distribute.get_strategy(), frozen_backbone=True)
+    assert learner.validation_step(batch)[0] == pytest.approx(oracle(0), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "looks", [pytest.param(2, marks=pytest.mark.slow), 5, pytest.param(10, marks=pytest.mark.slow)]
+)
 def test_stopped_and_resumed_equals_uninterrupted(finished: Path, data: Path, tmp_path: Path, looks: int) -> None:
     trainer = start_run(config(data), tmp_path / "run", Quiet())
     trainer.fit(StopAfter(looks))
@@ -123,6 +153,38 @@ def test_stopped_and_resumed_equals_uninterrupted(finished: Path, data: Path, tm
     assert [entry["train_loss"] for entry in history(tmp_path / "run")] == [
         entry["train_loss"] for entry in history(finished)
     ]
+
+
+def test_the_average_is_what_is_measured_and_the_weights_learn_beside_it(finished: Path, data: Path) -> None:
+    frozen, last = (read_checkpoint(finished / name) for name in ("checkpoints/epoch-0001", "last"))
+    model = build_classifier_of(ClassificationSetup(config(data)).spec())
+    start = {v.path: np.asarray(v) for v in model.weights}
+    head = {v.path for v in classification_layer(model, BACKBONE).weights}
+    assert {path for path in start if not np.array_equal(frozen.group("model")[path], start[path])} == head
+    raw, average = last.group("model"), last.group("ema")
+    assert average.keys() == start.keys()
+    assert all(not np.array_equal(raw[path], average[path]) for path in start)
+    # Where both are, the average is what others read.
+    end = read_checkpoint(finished / "checkpoints/epoch-0003").group("model")
+    for path in start:
+        np.testing.assert_array_equal(end[path], average[path])
+        np.testing.assert_array_equal(last.weights()[path], average[path])
+    for variable in load_classifier(str(finished / "last"), None, None).model.weights:
+        np.testing.assert_array_equal(variable, average[variable.path])
+
+
+def test_a_run_older_than_a_field_goes_on_with_its_default(finished: Path, data: Path, tmp_path: Path) -> None:
+    last = read_checkpoint(finished / "last")
+    del last.info["position"]["measured_since_best"]
+    for field in ("early_stopping", "ema_decay", "accumulate"):
+        del last.info["config"]["train"][field]
+    del last.info["config"]["train"]["phases"][1]["input_size"]
+    save_checkpoint(tmp_path / "run" / "last", last)
+    now = config(data)
+    with pytest.raises(ConfigError, match=r"train\.accumulate: was 1, is 2; train\.ema_decay: was 0\.0, is 0\.5: r"):
+        resume_run(now, tmp_path / "run", Quiet())
+    before = dataclasses.replace(now, train=dataclasses.replace(now.train, ema_decay=0.0, accumulate=1))
+    resume_run(before, tmp_path / "run", Quiet()).run.unlock()
 
 
 def test_frozen_means_that_only_the_last_layer_learns(data: Path) -> None:
@@ -186,7 +248,7 @@ def test_what_does_not_fit_is_refused(finished: Path, data: Path, tmp_path: Path
         start_run(config(data), data / "runs", Quiet())
     with pytest.raises(ConfigError, match="holds a run already"):
         start_run(config(data), finished, Quiet())
-    with pytest.raises(ConfigError, match=r"model\.backbone: mobilenet: unknown"):
+    with pytest.raises(ConfigError, match="backbone: mobilenet: unknown"):
         start_run(config(data, backbone="mobilenet"), tmp_path / "run", Quiet())
     with pytest.raises(ConfigError, match=r"--backbone: efficientnet_b0: .* holds mobilenet"):
         load_classifier(str(finished / "best"), "efficientnet_b0")
@@ -199,8 +261,12 @@ def test_other_classes_on_resuming_are_refused(finished: Path, tmp_path: Path) -
     other = draw_folders(tmp_path / "data", train=4, val=2)
     for part in ("train", "val"):
         (other / part / "disc").rename(other / part / "ring")
-    with pytest.raises(ConfigError, match="class list: differs"):
+    with pytest.raises(ConfigError, match=r"class list: .*data: was 'disc', is 'ring'.* --resume-anyway"):
         resume_run(config(other), finished, Quiet())
+    for part in ("train", "val"):
+        shutil.rmtree(other / part / "ring")
+    with pytest.raises(ConfigError, match=r"class list: .*: had 3 classes, has 2: restore it or start a new run"):
+        resume_run(config(other), finished, Quiet(), anyway=True)
 
 
 def test_images_of_no_use_are_named_before_the_first_step(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 from tests.labelled_folders import CLASSES, draw_folders
 from utils.door import run_door
 
+IMAGENET = ["predict", "DATA/test/disc", "--weights", "imagenet", "--backbone"]
 SMALL = ["--model.input_size", "32", "--train.epochs", "1", "--train.batch_size", "6", "--data.threads", "1"]
 
 
@@ -159,6 +160,13 @@ def test_measuring_counts_every_labelled_photo(run: Path, data: Path, tmp_path: 
         (["predict", "DATA/test/disc", "--weights", "nowhere"], 4, "nowhere: no such checkpoint"),
         (["predict", "DATA/test/disc"], 2, "--backbone: missing"),
         (["predict", "film.mp4"], 2, "film.mp4"),
+        (
+            [*IMAGENET, "mobilenet_v1_0.25", "--classes", "RUN/classes.txt"],
+            2,
+            "1000; --classes: give a file with a name",
+        ),
+        ([*IMAGENET, "mobilenet_v1_0.02"], 2, "no official file for mobilenet_v1_0.02; there is one for"),
+        ([*IMAGENET, "efficientnet_l0"], 2, "backbone: efficientnet_l0: unknown"),
         (["predict", "DATA/test/disc", "--weights", "RUN", "--top", "0"], 2, "--top"),
         (["measure", "--weights", "RUN", "--data", "DATA", "--split", "tset"], 2, "tset: no such directory"),
         (["measure", "--weights", "RUN", "--data", "DATA", "--out", "DATA/out"], 2, "--out"),
@@ -178,6 +186,8 @@ def test_what_cannot_be_is_one_line_and_an_exit_code(
     lines = capsys.readouterr().err.strip().splitlines()
     assert said in lines[-1]
     assert not any("Traceback" in line for line in lines)
+    # Only training has fields of a config.
+    assert words[0] == "train" or "model." not in lines[-1]
 
 
 def test_help_comes_at_once_and_without_tensorflow() -> None:

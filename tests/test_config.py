@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.plan import detector_spec as resolve
+from engine.plan import smallest_input
 from engine.run_directory import RunDirectory
 from tests.conftest import ROOT
 from tests.specs import detector_spec
@@ -33,10 +34,13 @@ def test_any_list_of_phases(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
         "train:\n  phases:\n"
-        "  - {until_epoch: 2, batch_size: 4, frozen_backbone: true}\n"
+        "  - {until_epoch: 2, batch_size: 4, frozen_backbone: true, input_size: 96}\n"
         "  - {until_epoch: 3, batch_size: 2, frozen_backbone: false}\n"
     )
-    assert config_from("--config", str(recipe)).train.phases == (PhaseConfig(2, 4, True), PhaseConfig(3, 2, False))
+    assert config_from("--config", str(recipe)).train.phases == (
+        PhaseConfig(2, 4, True, 96),
+        PhaseConfig(3, 2, False),
+    )
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
@@ -63,6 +67,9 @@ def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
         (["--loss.ignore_iou", "1.5"], "loss.ignore_iou: 1.5: must lie in 0..1"),
         (["--augment.flip", "-0.1"], "augment.flip: -0.1: must lie in 0..1"),
         (["--augment.scale_min", "3"], "augment.scale_min"),
+        (["--augment.mosaic", "1.1"], "augment.mosaic: 1.1: must lie in 0..1"),
+        (["--augment.mosaic_scale", "0"], "augment.mosaic_scale: 0.0: must be above 0"),
+        (["--train.ema_decay", "1"], "train.ema_decay: 1.0: must lie in 0..1, 1 excluded"),
         (["--train.learning_rate", "0"], "train.learning_rate: 0.0: must be above 0"),
         (["--train.learning_rate", ".nan"], "train.learning_rate: nan"),
         (["--model.anchor_size", "0"], "model.anchor_size: 0: must be at least 1"),
@@ -90,6 +97,21 @@ def test_a_recipe_with_an_unknown_key_or_broken_yaml_is_refused(tmp_path: Path, 
 def test_phases_must_rise(ends: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match="until_epoch must rise"):
         RunConfig(train=TrainConfig(phases=(PhaseConfig(ends[0], 4, True), PhaseConfig(ends[1], 4, False))))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "said"),
+    [(RunConfig, 100, "multiple of 32"), (RunConfig, -32, "at least 32"), (ClassifierRunConfig, 16, "at least 32")],
+)
+def test_a_phase_has_a_size_that_the_network_takes(kind: type, size: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"train\.phases: input_size must be (a )?{said}"):
+        kind(train=TrainConfig(phases=(PhaseConfig(3, 4, True, size),)))
+
+
+def test_the_smallest_input_of_a_run_is_found() -> None:
+    phases = (PhaseConfig(3, 4, True, 96), PhaseConfig(5, 4, False))
+    assert smallest_input(RunConfig(train=TrainConfig(phases=phases))) == 96
+    assert smallest_input(RunConfig(train=TrainConfig(phases=(PhaseConfig(3, 4, True, 640),)))) == 416
 
 
 def test_the_reference_recipe_is_the_documented_one() -> None:

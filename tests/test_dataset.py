@@ -3,17 +3,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from engine.dataset import DetectionDataset
+from engine.dataset import DetectionDataset, Shard
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
 from utils.config import AugmentConfig, LossConfig
 from utils.errors import ConfigError, DataError
 from utils.images import read_for_detector
 from utils.letterbox import place, resize_into
+from utils.targets import assign
 from utils.types import Record
 
 SPEC = detector_spec(input_size=64, class_names=("red", "blue"))
@@ -25,23 +27,30 @@ def records(tmp_path_factory: pytest.TempPathFactory):
     return [draw_photo(folder / f"{i}.png", i, objects=i % 4) for i in range(7)]
 
 
-def dataset(records, threads: int = 2, seed: int = 3) -> DetectionDataset:
-    return DetectionDataset(records, SPEC, LossConfig(), AugmentConfig(), seed, threads)
+MIXED = AugmentConfig(mosaic=0.7, mixup=0.5)
+
+
+def dataset(records, threads: int = 2, seed: int = 3, augment: AugmentConfig | None = None) -> DetectionDataset:
+    return DetectionDataset(records, SPEC, LossConfig(), augment or AugmentConfig(), seed, threads)
 
 
 def contents(batches) -> list[tuple]:
     return [(b.paths, b.images.tobytes(), *(b.targets[k].tobytes() for k in sorted(b.targets))) for b in batches]
 
 
-def test_seed_epoch_and_index_decide_a_sample_whatever_the_threads(records) -> None:
-    one, four = dataset(records, threads=1), dataset(records, threads=4)
+@pytest.mark.parametrize("augment", [AugmentConfig(), MIXED])
+def test_seed_epoch_and_index_decide_a_sample_whatever_the_threads(records, augment: AugmentConfig) -> None:
+    one, four = (dataset(records, threads, augment=augment) for threads in (1, 4))
     assert contents(one.training_batches(2, 3)) == contents(four.training_batches(2, 3))
     assert contents(one.training_batches(2, 3)) != contents(one.training_batches(3, 3))
-    assert contents(one.training_batches(2, 3)) != contents(dataset(records, seed=4).training_batches(2, 3))
+    assert contents(one.training_batches(2, 3)) != contents(
+        dataset(records, seed=4, augment=augment).training_batches(2, 3)
+    )
 
 
-def test_any_step_can_be_made_again(records) -> None:
-    data = dataset(records)
+@pytest.mark.parametrize("augment", [AugmentConfig(), MIXED])
+def test_any_step_can_be_made_again(records, augment: AugmentConfig) -> None:
+    data = dataset(records, augment=augment)
     assert contents(data.training_batches(1, 2))[1:] == contents(data.training_batches(1, 2, first_step=1))
 
 
@@ -56,6 +65,35 @@ def test_validation_visits_all_in_order_without_variation(records) -> None:
     batches = list(dataset(records).validation_batches(3))
     assert [len(batch.images) for batch in batches] == [3, 3, 1]
     assert [path for batch in batches for path in batch.paths] == [record.image_path for record in records]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_shards_of_a_batch_are_the_batch(records, count: int) -> None:
+    data = dataset(records)
+    parts = [list(data.training_batches(1, 4, 0, Shard(i, count))) for i in range(count)]
+    for whole, *shards in zip(data.training_batches(1, 4), *parts, strict=True):
+        assert tuple(path for shard in shards for path in shard.paths) == whole.paths
+        np.testing.assert_array_equal(np.concatenate([shard.images for shard in shards]), whole.images)
+        assert sum(shard.dropped for shard in shards) == whole.dropped
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_shards_validate_every_batch_once(records, count: int) -> None:
+    data = dataset(records)
+    shards = [contents(data.validation_batches(3, Shard(i, count))) for i in range(count)]
+    whole = contents(data.validation_batches(3))
+    assert [shards[i % count][i // count] for i in range(len(whole))] == whole
+    assert sum(map(len, shards)) == len(whole)
+
+
+def test_a_shard_reads_its_own_photos_alone(records, tmp_path: Path) -> None:
+    order = dataset(records).order(1)[:4].tolist()
+    gone = [replace(record, image_path=str(tmp_path / "gone.png")) for record in records]
+    mixed = [record if i in order[:2] else gone[i] for i, record in enumerate(records)]
+    (batch,) = dataset(mixed).training_batches(1, 4, 0, Shard(0, 2))
+    assert batch.paths == tuple(records[i].image_path for i in order[:2])
+    with pytest.raises(DataError):
+        list(dataset(mixed).training_batches(1, 4, 0, Shard(1, 2)))
 
 
 def test_targets_hold_every_box_in_its_slot_and_padding_elsewhere(records) -> None:
@@ -84,6 +122,25 @@ def test_an_image_that_vanished_is_named(records, tmp_path: Path) -> None:
     Path(gone.image_path).unlink()
     with pytest.raises(DataError, match=r"gone\.png"):
         list(dataset([*records, gone]).training_batches(0, 8))
+
+
+def test_what_ends_a_thread_is_named_with_its_file(records, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: str, **_: object) -> None:
+        raise RuntimeError("no decoder left")
+
+    monkeypatch.setattr("engine.dataset.read_image", broken)
+    with pytest.raises(DataError, match=r"0\.png: RuntimeError: no decoder left"):
+        list(dataset(records[:1]).validation_batches(1))
+
+
+def test_memory_that_runs_out_in_a_thread_is_no_fault_of_the_image(records, monkeypatch: pytest.MonkeyPatch) -> None:
+    def enlarged(path: str, **_: object) -> np.ndarray:
+        # More than a process can address: OpenCV has an error of its own for that.
+        return cv2.resize(np.zeros((4, 4, 3), np.uint8), (1 << 23, 1 << 23))
+
+    monkeypatch.setattr("engine.dataset.read_image", enlarged)
+    with pytest.raises(MemoryError, match="Insufficient memory"):
+        list(dataset(records[:1]).validation_batches(1))
 
 
 def test_images_without_objects_make_a_batch(records) -> None:
@@ -125,3 +182,60 @@ def test_training_and_validation_see_a_photo_as_prediction_does(tmp_path: Path, 
     # The bright half lies on the same side, wherever the photo was put in the padding.
     axis = 1 if ignore else 0
     assert [int(half.max()) > 150 for half in np.array_split(varied, 2, axis)] == [True, False]
+
+
+@pytest.mark.parametrize("augment", [None, AugmentConfig()])
+@pytest.mark.parametrize("rule", ["letterbox", "stretch"])
+def test_at_another_size_a_sample_is_the_same_view(records, rule: str, augment: AugmentConfig | None) -> None:
+    # Photos of 96 x 72 fit both sizes without rounding.
+    data = DetectionDataset(records, replace(SPEC, resize=rule), LossConfig(assignment="best"), augment, seed=3)
+    larger = data.at_size(192)
+    assert data.at_size(0) is data
+    for index in range(len(records)):
+        small, large = data.sample(2, index), larger.sample(2, index)
+        assert (small.image.shape, large.image.shape) == ((64, 64, 3), (192, 192, 3))
+        # A box that shrinks to a pixel is left out.
+        if len(small.boxes_xyxy) == len(large.boxes_xyxy):
+            np.testing.assert_allclose(small.boxes_xyxy, large.boxes_xyxy, atol=1e-6)
+    shapes = {batch.images.shape for batch in larger.training_batches(0, 2)}
+    assert shapes == {(2, 192, 192, 3)}
+
+
+def test_anchors_keep_their_share_of_the_input() -> None:
+    larger = SPEC.at_size(96)
+    assert (larger.input_size, larger.masks, larger.class_names) == (96, SPEC.masks, SPEC.class_names)
+    np.testing.assert_allclose(larger.anchors_wh_px, 1.5 * np.array(SPEC.anchors_wh_px))
+    # A box takes the same anchor whatever the size, and the cell that holds its centre.
+    box = np.array([[0.4, 0.4, 0.7, 0.6]])
+    for spec in (SPEC, larger):
+        (slot,) = assign(box * spec.input_size, spec).slots
+        grid = spec.input_size // 8
+        place, anchor = divmod(int(slot), 3)
+        assert anchor == 0
+        assert (place % grid, place // grid) == (int(0.55 * grid), int(0.5 * grid))
+
+
+def test_mosaic_and_mixup_say_which_files_they_show(records) -> None:
+    paths = {record.image_path for record in records}
+    for mosaic, mixup, files in ((0.0, 0.0, 1), (1.0, 0.0, 4), (0.0, 1.0, 2), (1.0, 1.0, 8)):
+        data = dataset(records, augment=AugmentConfig(mosaic=mosaic, mixup=mixup))
+        (batch,) = data.training_batches(0, 7)
+        assert set(batch.paths) == paths
+        assert len(batch.mixed_in) == 7 * (files - 1)
+        assert set(batch.mixed_in) <= paths
+
+
+def test_the_last_epochs_learn_from_photos_as_they_are(records) -> None:
+    mixed = DetectionDataset(records, SPEC, LossConfig(), MIXED, 3, 2, mosaic_until=2)
+    plain = dataset(records)
+    assert contents(mixed.training_batches(1, 7)) != contents(plain.training_batches(1, 7))
+    assert contents(mixed.training_batches(2, 7)) == contents(plain.training_batches(2, 7))
+
+
+def test_a_mosaic_has_more_objects_than_a_photo_and_all_reach_the_targets(records) -> None:
+    still = AugmentConfig(scale_min=1, scale_max=1, aspect_jitter=0, mosaic=1.0, mosaic_scale=0.4)
+    data = DetectionDataset(records, SPEC, LossConfig(assignment="best"), still, seed=3)
+    samples = [data.sample(0, index) for index in range(len(records))]
+    assert max(len(sample.boxes_xyxy) for sample in samples) > max(len(record.boxes_xyxy) for record in records)
+    for sample in samples:
+        assert len(sample.slots) == len(sample.boxes_xyxy) - sample.dropped

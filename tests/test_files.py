@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from utils.errors import FileError
-from utils.files import replacing, write_atomically
+from utils.files import remove_leftovers, replacing, write_atomically
 
 
 def test_what_is_written_is_there_with_its_folders_and_nothing_else(tmp_path: Path) -> None:
@@ -30,6 +30,23 @@ def test_the_suffix_is_that_of_the_target_and_the_content_replaces_the_old(tmp_p
         temporary.write_text("new")
         assert target.read_text() == "old"
     assert target.read_text() == "new"
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from utils.files import replacing\n"
+        "writers = [replacing(name) for name in sys.argv[1:]]\n"
+        "for writer in writers: writer.__enter__().write_text('half')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    kept = {"last", ".lock", ".gitignore", ".a.b", "a.0123456789ab"}
+    for name in kept:
+        (tmp_path / name).write_text("whole")
+    targets = [str(tmp_path / name) for name in ("last", "a.b.txt", "plots/ü.png")]
+    subprocess.run([sys.executable, "-c", code, *targets], cwd=ROOT, check=False)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(kept) + len(targets)
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == kept
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

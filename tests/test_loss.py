@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -59,7 +60,14 @@ def bce(logit: float, label: float) -> float:
     return max(logit, 0) - logit * label + math.log1p(math.exp(-abs(logit)))
 
 
-def plain_reference_loss(outputs, boxes_per_image, spec) -> tuple[float, float, float]:
+def focal(logit: float, label: int, gamma: float) -> float:
+    """arXiv:1708.02002 eq. 4."""
+    p = 1 / (1 + math.exp(-logit))
+    p_t = p if label else 1 - p
+    return -((1 - p_t) ** gamma) * math.log(p_t)
+
+
+def plain_reference_loss(outputs, boxes_per_image, spec, gamma=0.0) -> tuple[float, float, float]:
     """SEMANTICS 4 read aloud, one slot after the other; decoding is tested elsewhere."""
     slots = [part.numpy() for part in decode(outputs, spec)]
     total = [0.0, 0.0, 0.0]
@@ -76,12 +84,12 @@ def plain_reference_loss(outputs, boxes_per_image, spec) -> tuple[float, float, 
                 if slot in owner:
                     positives += 1
                     box += 1 - plain_ciou(predicted, boxes[owner[slot]] / spec.input_size)
-                    objectness += bce(logit, 1.0)
+                    objectness += focal(logit, 1, gamma)
                     wanted = owner[slot] % len(spec.class_names)
                     classes += sum(bce(c, float(i == wanted)) for i, c in enumerate(class_logits))
                 elif all(plain_iou(predicted, true / spec.input_size) < 0.5 for true in boxes):
                     negatives += 1
-                    objectness += bce(logit, 0.0)
+                    objectness += focal(logit, 0, gamma)
         start += count
         positives, negatives, number = max(positives, 1), max(negatives, 1), len(spec.class_names)
         total[0] += 0.05 * box / positives
@@ -90,12 +98,12 @@ def plain_reference_loss(outputs, boxes_per_image, spec) -> tuple[float, float, 
     return total[0], total[1], total[2]
 
 
-@pytest.mark.parametrize("counts", [(4, 7), (0, 3), (0, 0), (1,)])
-def test_equals_the_loss_computed_slot_by_slot(counts: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("counts", "gamma"), [((4, 7), 0.0), ((0, 3), 0.0), ((0, 0), 0.0), ((1,), 0.0), ((4, 7), 1.5)])
+def test_equals_the_loss_computed_slot_by_slot(counts: tuple[int, ...], gamma: float) -> None:
     boxes = [random_boxes(count, seed) for seed, count in enumerate(counts)]
     outputs = raw_outputs(SPEC, len(counts), seed=3)
-    parts = yolo_loss(outputs, targets_for(boxes), SPEC, REFERENCE_LOSS)
-    np.testing.assert_allclose(parts, plain_reference_loss(outputs, boxes, SPEC), rtol=2e-4, atol=1e-7)
+    parts = yolo_loss(outputs, targets_for(boxes), SPEC, dataclasses.replace(REFERENCE_LOSS, focal_gamma=gamma))
+    np.testing.assert_allclose(parts, plain_reference_loss(outputs, boxes, SPEC, gamma), rtol=2e-4, atol=1e-7)
 
 
 def test_ciou_of_boxes_anyone_can_check() -> None:
@@ -205,11 +213,13 @@ def test_label_smoothing_moves_the_class_targets() -> None:
     assert different[0] != pytest.approx(different[1])
 
 
-def test_gradients_are_finite_even_for_wild_outputs_of_the_bounded_decode() -> None:
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_gradients_are_finite_even_for_wild_outputs_of_the_bounded_decode(gamma: float) -> None:
     spec = dataclasses.replace(SPEC, decode="bounded")
     outputs = {name: tf.Variable(value * 50) for name, value in raw_outputs(spec, 1).items()}
     with tf.GradientTape() as tape:
-        total = tf.add_n(yolo_loss(outputs, targets_for([random_boxes(5, 1)], spec), spec, LossConfig()))
+        loss = LossConfig(focal_gamma=gamma)
+        total = tf.add_n(yolo_loss(outputs, targets_for([random_boxes(5, 1)], spec), spec, loss))
     assert all(np.isfinite(g).all() for g in tape.gradient(total, list(outputs.values())))
 
 
@@ -218,3 +228,44 @@ def test_eager_equals_traced() -> None:
     eager = yolo_loss(outputs, targets, SPEC, LossConfig())
     traced = tf.function(lambda o, t: yolo_loss(o, t, SPEC, LossConfig()))(outputs, targets)
     np.testing.assert_allclose(eager, traced, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [LossConfig(), REFERENCE_LOSS])
+def test_inputs_of_another_size_are_charged_as_by_a_detector_of_that_size(loss: LossConfig) -> None:
+    small = SPEC.at_size(64)
+    outputs = raw_outputs(small, 2, seed=1)
+    targets = targets_for([random_boxes(3, 0, 64), random_boxes(5, 1, 64)], small, loss)
+    np.testing.assert_allclose(
+        yolo_loss(outputs, targets, SPEC, loss), yolo_loss(outputs, targets, small, loss), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_objectness_is_that_of_keras(gamma: float) -> None:
+    outputs = raw_outputs(SPEC, 2, scale=3.0)
+    loss = LossConfig(objectness_weight=1.0, focal_gamma=gamma)
+    # Without objects every slot is a negative, and the sum is divided by 1.
+    found = yolo_loss(outputs, targets_for([np.zeros((0, 4))] * 2), SPEC, loss).objectness
+    logits = tf.concat([tf.reshape(value, [-1, 8])[:, 4] for value in outputs.values()], 0)
+    keras_mean = keras.losses.BinaryFocalCrossentropy(gamma=gamma, from_logits=True)(tf.zeros_like(logits), logits)
+    np.testing.assert_allclose(found, keras_mean * len(logits), rtol=1e-4)
+
+
+def test_focal_objectness_that_says_the_overlap_has_nothing_to_learn() -> None:
+    """A target between 0 and 1 is met where the plain cross-entropy is least, and the focal loss is 0 there."""
+    boxes, loss = [random_boxes(1, 5)], LossConfig(assignment="best", objectness_weight=1.0, focal_gamma=1.5)
+    targets = targets_for(boxes, loss=loss)
+    outputs = {name: np.full(value.shape, -20.0, np.float32) for name, value in raw_outputs(SPEC, 1).items()}
+    slot = int(targets["slots"][0, 0])
+    starts = np.cumsum([0, *(value.size // 8 for value in outputs.values())])
+    level = int(np.searchsorted(starts, slot, side="right")) - 1
+    row = outputs[("P3", "P4", "P5")[level]].reshape(-1, 8)[slot - starts[level]]
+    row[:4] = 0.3
+    decoded = decode({k: tf.constant(v) for k, v in outputs.items()}, SPEC).boxes_xyxy[0, slot].numpy()
+    overlap = plain_iou(decoded, boxes[0][0] / 96)
+    assert 0.1 < overlap < 0.9
+    costs = {}
+    for said in (overlap, overlap - 0.08, overlap + 0.08):
+        row[4] = math.log(said / (1 - said))
+        costs[said] = float(yolo_loss({k: tf.constant(v) for k, v in outputs.items()}, targets, SPEC, loss).objectness)
+    assert costs[overlap] < 1e-4 < min(cost for said, cost in costs.items() if said != overlap)

@@ -177,6 +177,8 @@ def test_inputs_of_one_name_are_both_kept(place, fake):
         (["inn"], 2, "did you mean 'in'"),
         (["in", "--out", "in"], 2, "directory of the input"),
         (["in", "--json", "in/a.png"], 2, "one of the inputs"),
+        (["in", "--json", "best"], 2, "--json: best: is the weights file"),
+        (["in", "--csv", "in/../best"], 2, "--csv: in/../best: is the weights file"),
         (["in", "--weights", "bets"], 4, "did you mean 'best'"),
         (["in", "--weights", "in"], 4, "no checkpoint named best or last"),
         (["in", "--no-such"], 2, "--no-such"),

@@ -59,6 +59,12 @@ def test_scalars_and_pictures_become_events(tmp_path: Path) -> None:
     assert b"map_50" not in written
 
 
+def test_events_that_cannot_be_written_are_a_file_error(tmp_path: Path) -> None:
+    (tmp_path / "tensorboard").write_text("in the way")
+    with pytest.raises(FileError, match="tensorboard: cannot be written: "):
+        RunDirectory(tmp_path).log_scalars({"epoch": 0, "val_loss": 1.5})
+
+
 @pytest.mark.parametrize("objects", [0, 2])
 def test_the_first_batch_and_the_validation_are_drawn(tmp_path: Path, objects: int) -> None:
     spec = detector_spec(input_size=64, class_names=("red", "blue"))

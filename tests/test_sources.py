@@ -9,6 +9,8 @@ from engine.naming import name_outputs, refuse_overwriting
 from engine.sources import ImageInput, Sources, VideoInput, find_sources
 from utils.errors import ConfigError, DataError
 
+BEST = Path("best")
+
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
@@ -132,14 +134,35 @@ def test_videos_are_named_after_their_source():
 
 def test_results_never_go_where_inputs_lie(tree):
     with pytest.raises(ConfigError, match="directory of the input"):
-        refuse_overwriting(find_sources(["in"]), Path("in"), [])
+        refuse_overwriting(find_sources(["in"]), Path("in"), [], BEST)
     with pytest.raises(ConfigError, match="directory of the input"):
-        refuse_overwriting(find_sources(["in/a.jpg"]), tree / "sub" / "..", [])
+        refuse_overwriting(find_sources(["in/a.jpg"]), tree / "sub" / "..", [], BEST)
     with pytest.raises(ConfigError, match="would go"):
-        refuse_overwriting(Sources((ImageInput(Path("in/sub/c.jpg"), Path("sub")),), ()), Path("in"), [])
+        refuse_overwriting(Sources((ImageInput(Path("in/sub/c.jpg"), Path("sub")),), ()), Path("in"), [], BEST)
     with pytest.raises(ConfigError, match="one of the inputs"):
-        refuse_overwriting(find_sources(["in"]), Path("out"), [Path("in/a.jpg")])
+        refuse_overwriting(find_sources(["in"]), Path("out"), [Path("in/a.jpg")], BEST)
     os.symlink(tree, tree.parent / "link")
     with pytest.raises(ConfigError):
-        refuse_overwriting(find_sources(["in"]), Path("link"), [])
-    refuse_overwriting(find_sources(["in"]), Path("out"), [Path("out/a.json")])
+        refuse_overwriting(find_sources(["in"]), Path("link"), [], BEST)
+    refuse_overwriting(find_sources(["in"]), Path("out"), [Path("out/a.json")], BEST)
+
+
+@pytest.mark.parametrize("place", ["a.jpg", "txt/sub/a.txt", "crops/cat/a_1.jpg", "heatmaps/a.jpg"])
+def test_results_never_go_onto_the_weights_or_another_input(tree, place):
+    target = Path("out") / place
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"")
+    with pytest.raises(ConfigError, match=f"{target} lies where a result would go"):
+        refuse_overwriting(find_sources(["in/a.jpg"]), Path("out"), [], target)
+    if place != "a.jpg":
+        with pytest.raises(ConfigError, match=f"{target} lies where a result would go"):
+            refuse_overwriting(find_sources(["in/a.jpg", str(target)]), Path("out"), [], BEST)
+    refuse_overwriting(find_sources(["in/a.jpg"]), Path("out"), [], Path("out/best"))
+
+
+def test_results_of_a_searched_folder_never_go_onto_an_input_of_that_name(tree):
+    target = Path("out/sub/c.jpg")
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"")
+    with pytest.raises(ConfigError, match="would go"):
+        refuse_overwriting(find_sources(["in", str(target)], recursive=True), Path("out"), [], BEST)

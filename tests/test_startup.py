@@ -14,7 +14,7 @@ from engine import detection_setup, startup
 from engine.checkpoint import Checkpoint, model_tensors, save_checkpoint
 from engine.detection_setup import initial_detector
 from engine.inference import Predictor
-from engine.startup import default_strategy
+from engine.workers import default_strategy
 from nets.backbones import build_classifier
 from nets.layers import SeededDropout
 from tests.specs import detector_spec
@@ -71,7 +71,7 @@ def test_a_folder_that_holds_a_run_is_refused_before_any_image_is_read(
 
 
 def test_one_device_needs_no_mirrors() -> None:
-    assert default_strategy() is tf.distribute.get_strategy()
+    assert default_strategy(pytest.fail) is tf.distribute.get_strategy()
 
 
 def test_a_classifier_starts_the_backbone_of_a_detector(tmp_path: Path) -> None:

@@ -18,11 +18,12 @@ from engine.detection_task import DetectionTask
 from engine.evaluation import Evaluation
 from engine.interrupts import StopRequest
 from engine.run_directory import RunDirectory
+from engine.task import Measurement
 from engine.training import Trainer
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
 from utils.command_line import read_run_config
-from utils.config import DataConfig, RunConfig, TrainConfig
+from utils.config import DataConfig, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import DataError, DivergedError, MemoryRanOutError
 from utils.metrics import evaluate
 from utils.progress import Quiet
@@ -107,6 +108,58 @@ def test_of_equally_good_weights_the_first_stay_the_best(tmp_path: Path) -> None
     assert steps_in(tmp_path / "run" / "last") == 2 * STEPS
 
 
+class Heard(Quiet):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("stop_at", [None, 3, 6])
+def test_without_a_better_score_a_run_ends_early_and_says_so(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch, stop_at: int | None
+) -> None:
+    # Better at the 2nd measurement; the 3rd and the 4th only equal it.
+    scores = {2: 0.2, 4: 0.5, 6: 0.5, 8: 0.5, 10: 0.9}
+
+    def measure(self: Any, batch_size: int, run: Any, epoch: int, reporter: Any, workers: Any) -> Measurement:
+        return Measurement({"map_50": scores[epoch]}, scores[epoch])
+
+    monkeypatch.setattr(DetectionTask, "measure", measure)
+    options = {"epochs": 10, "eval_every": 2, "early_stopping": 2}
+    if stop_at is not None:
+        stop = StopRequest()
+        idle.at_step = staticmethod(
+            lambda weight: setattr(stop, "exit_code", 130 if weight.numpy().item() == stop_at * STEPS + 1 else 0)
+        )
+        trainer(tmp_path, **options).fit(stop)
+        idle.at_step = staticmethod(lambda weight: None)
+    for begun_before in (stop_at is not None, True):
+        run = trainer(tmp_path, **options)
+        if begun_before:
+            run.restore(read_checkpoint(tmp_path / "run" / "last"))
+        run.reporter = heard = Heard()
+        summary = run.fit()
+        assert (summary.epochs, summary.best_score) == (8, 0.5)
+        assert heard.lines[-1] == (
+            "stopped early, after epoch 8 of 10: 2 measurements in a row found no better mAP@0.5 than 0.5000 "
+            "(train.early_stopping)"
+        )
+    assert steps_in(tmp_path / "run" / "best") == 4 * STEPS
+    assert steps_in(tmp_path / "run" / "last") == 8 * STEPS
+
+
+def test_a_phase_that_gets_no_further_does_not_keep_the_next_from_its_chance(tmp_path: Path) -> None:
+    phases = (PhaseConfig(6, 2, True), PhaseConfig(10, 2, False))
+    assert trainer(tmp_path, phases=phases, early_stopping=2).fit().epochs == 8
+
+
+def test_with_nothing_to_measure_by_a_run_never_ends_early(tmp_path: Path) -> None:
+    assert trainer(tmp_path, objects=0, epochs=4, early_stopping=1).fit().epochs == 4
+
+
 def test_a_weight_that_is_not_a_number_is_saved_over_nothing(tmp_path: Path, idle: type[IdleLearner]) -> None:
     def poison(weight: Any) -> None:
         if weight.numpy().item() == 2 * STEPS:
@@ -187,7 +240,39 @@ def test_a_batch_too_large_for_memory_is_named_and_saved_over_nothing(tmp_path: 
     assert steps_in(tmp_path / "run" / "last") == STEPS
 
 
-def test_long_epochs_are_saved_in_between(tmp_path: Path, idle: type[IdleLearner]) -> None:
+def test_memory_that_runs_out_while_validating_names_its_batch_size(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    def run_out() -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    idle.at_validation = staticmethod(run_out)
+    with pytest.raises(MemoryRanOutError, match="batch size: 1: does not fit into memory"):
+        trainer(tmp_path).fit()
+
+
+def test_a_run_killed_while_its_first_results_are_written_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    for place in ("write_metrics", "log_scalars"):
+        folder = tmp_path / place
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDirectory, place, kill)
+            with pytest.raises(Killed):
+                trainer(folder).fit()
+        again = trainer(folder)
+        again.restore(read_checkpoint(folder / "run" / "last"))
+        again.fit()
+        assert steps_in(folder / "run" / "last") == 2 * STEPS
+        assert [entry["epoch"] for entry in RunDirectory(folder / "run").read_metrics()] == [0, 1]
+
+
+@pytest.mark.parametrize("often", [{"save_minutes": 1e-9}, {"save_steps": 1}])
+def test_long_epochs_are_saved_in_between(tmp_path: Path, idle: type[IdleLearner], often: dict[str, Any]) -> None:
     saved: list[tuple[int, int]] = []
 
     def look(weight: Any) -> None:
@@ -196,8 +281,20 @@ def test_long_epochs_are_saved_in_between(tmp_path: Path, idle: type[IdleLearner
             saved.append((position["epoch"], position["epoch_step"]))
 
     idle.at_step = staticmethod(look)
-    trainer(tmp_path, save_minutes=1e-9).fit()
+    trainer(tmp_path, **often).fit()
     assert saved == [(0, 1), (1, 0), (1, 1)]
+
+
+def test_steps_between_saves_are_counted_through_the_epochs(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    saved: list[int] = []
+
+    def look(weight: Any) -> None:
+        if weight.numpy().item() > STEPS:
+            saved.append(read_checkpoint(tmp_path / "run" / "last").info["position"]["step"])
+
+    idle.at_step = staticmethod(look)
+    trainer(tmp_path, save_steps=3).fit()
+    assert saved == [2, 3]
 
 
 def test_the_config_of_a_run_names_its_files_so_that_any_folder_finds_them(
@@ -218,3 +315,29 @@ def test_the_config_of_a_run_names_its_files_so_that_any_folder_finds_them(
     # What comes with the application is found by its short name.
     assert back.model.weights == config.model.weights
     assert back.train == config.train
+
+
+def test_a_phase_learns_from_inputs_of_its_size_and_validation_sees_the_detectors(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[int] = []
+    validated: list[int] = []
+
+    def watched(step: Any, seen: list[int]) -> Any:
+        def look(self: Any, batch: Any, *rest: Any) -> np.ndarray:
+            seen.append(batch.images.shape[1])
+            return step(self, batch, *rest)
+
+        return look
+
+    monkeypatch.setattr(idle, "train_step", watched(idle.train_step, learned))
+    monkeypatch.setattr(idle, "validation_step", watched(idle.validation_step, validated))
+    phases = (PhaseConfig(1, 2, True, 32), PhaseConfig(2, 2, False))
+    run = trainer(tmp_path, phases=phases)
+    run.reporter = heard = Heard()
+    run.fit()
+    assert learned == [32] * STEPS + [64] * STEPS
+    assert validated == [64, 64]
+    said = [line for line in heard.lines if line.startswith("phase")]
+    assert ["input 32" in line for line in said] == [True, False]
+    assert read_checkpoint(tmp_path / "run" / "best").spec == SPEC

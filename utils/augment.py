@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from utils.boxes import clip
+from utils.boxes import area, clip
 from utils.config import AugmentConfig
 from utils.letterbox import PADDING_GREY, ResizeRule, place, resize_into
 from utils.types import FloatArray, ImageArray, IntArray
@@ -20,7 +20,7 @@ def fit_sample(
 ) -> tuple[ImageArray, FloatArray, IntArray]:
     """The plain network input of a photo and its boxes in input pixels, as validation and prediction see it."""
     placement = place((image_rgb.shape[0], image_rgb.shape[1]), input_size, rule)
-    boxes, class_ids = _visible(placement.to_input(boxes_xyxy), class_ids, input_size)
+    boxes, class_ids = _visible(placement.to_input(boxes_xyxy), class_ids, (input_size, input_size))
     return resize_into(image_rgb, placement, input_size), boxes, class_ids
 
 
@@ -32,6 +32,8 @@ def augment_sample(
     rule: ResizeRule,
     config: AugmentConfig,
     rng: np.random.Generator,
+    window_hw: tuple[int, int] | None = None,
+    min_visible: float = 0.0,
 ) -> tuple[ImageArray, FloatArray, IntArray]:
     """A random view of a photo: scaled, stretched, shifted, flipped and recoloured (SEMANTICS 5).
 
@@ -39,28 +41,36 @@ def augment_sample(
         image_rgb: [H, W, 3] uint8.
         boxes_xyxy: [N, 4] image pixels.
         class_ids: [N].
-        input_size: side of the square that is returned.
+        input_size: side of the network's input, which scales refer to.
         rule: "letterbox" starts from the photo's own proportions, "stretch" from the square's.
         config: the ranges.
         rng: where all chance comes from.
+        window_hw: size of the view; the whole input unless given.
+        min_visible: share of its area that a box must show.
 
     Returns:
-        The input [input_size, input_size, 3] uint8, the boxes still visible in input pixels [M, 4], their classes [M].
+        The view [*window_hw, 3] uint8, the boxes still visible in its pixels [M, 4], their classes [M].
     """
-    matrix = _random_view((image_rgb.shape[0], image_rgb.shape[1]), input_size, rule, config, rng)
-    view = _warp(image_rgb, matrix, input_size)
+    window_hw = window_hw or (input_size, input_size)
+    matrix = _random_view((image_rgb.shape[0], image_rgb.shape[1]), input_size, window_hw, rule, config, rng)
+    view = _warp(image_rgb, matrix, window_hw)
     gains = 1 + rng.uniform(-1, 1, 3) * (config.hue, config.saturation, config.value)
     view = recolour(view, gains)
     corners = boxes_xyxy.reshape(-1, 2) * matrix.diagonal() + matrix[:, 2]
     pairs = corners.reshape(-1, 2, 2)
     boxes = np.concatenate([pairs.min(axis=1), pairs.max(axis=1)], axis=1)
-    return view, *_visible(boxes, class_ids, input_size)
+    return view, *_visible(boxes, class_ids, window_hw, min_visible)
 
 
 def _random_view(
-    size_hw: tuple[int, int], input_size: int, rule: ResizeRule, config: AugmentConfig, rng: np.random.Generator
+    size_hw: tuple[int, int],
+    input_size: int,
+    window_hw: tuple[int, int],
+    rule: ResizeRule,
+    config: AugmentConfig,
+    rng: np.random.Generator,
 ) -> FloatArray:
-    """[2, 3] matrix from image to input coordinates (both measured from the corner of the first pixel)."""
+    """[2, 3] matrix from image to window coordinates (both measured from the corner of the first pixel)."""
     height, width = size_hw
     jitter = config.aspect_jitter
     aspect = width / height if rule == "letterbox" else 1.0
@@ -68,7 +78,7 @@ def _random_view(
     longest = input_size * rng.uniform(config.scale_min, config.scale_max)
     new_w, new_h = (longest, longest / aspect) if aspect >= 1 else (longest * aspect, longest)
     # A larger view is shifted within the photo, a smaller one within the padding.
-    left, top = rng.uniform(0, 1, 2) * (input_size - new_w, input_size - new_h)
+    left, top = rng.uniform(0, 1, 2) * (window_hw[1] - new_w, window_hw[0] - new_h)
     scale_x, scale_y = max(new_w, 1.0) / width, max(new_h, 1.0) / height
     if rng.random() < config.flip:
         scale_x, left = -scale_x, left + new_w
@@ -77,7 +87,7 @@ def _random_view(
     return np.array([[scale_x, 0.0, left], [0.0, scale_y, top]])
 
 
-def _warp(image_rgb: ImageArray, matrix: FloatArray, input_size: int) -> ImageArray:
+def _warp(image_rgb: ImageArray, matrix: FloatArray, window_hw: tuple[int, int]) -> ImageArray:
     scales = np.abs(matrix.diagonal())
     height, width = image_rgb.shape[:2]
     # Bilinear sampling skips pixels when it shrinks by more than two; averaging first keeps small objects visible.
@@ -89,7 +99,7 @@ def _warp(image_rgb: ImageArray, matrix: FloatArray, input_size: int) -> ImageAr
     centred = matrix.copy()
     centred[:, 2] += 0.5 * matrix.diagonal() - 0.5
     grey = (PADDING_GREY,) * 3
-    return cv2.warpAffine(image_rgb, centred, (input_size, input_size), borderValue=grey)  # type: ignore[return-value]
+    return cv2.warpAffine(image_rgb, centred, window_hw[::-1], borderValue=grey)  # type: ignore[return-value]
 
 
 def recolour(image_rgb: ImageArray, gains: FloatArray) -> ImageArray:
@@ -103,7 +113,10 @@ def recolour(image_rgb: ImageArray, gains: FloatArray) -> ImageArray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
 
 
-def _visible(boxes_xyxy: FloatArray, class_ids: IntArray, input_size: int) -> tuple[FloatArray, IntArray]:
-    boxes = clip(boxes_xyxy, (input_size, input_size))
+def _visible(
+    boxes_xyxy: FloatArray, class_ids: IntArray, window_hw: tuple[int, int], min_visible: float = 0.0
+) -> tuple[FloatArray, IntArray]:
+    boxes = clip(boxes_xyxy, window_hw)
     keep = ((boxes[:, 2:] - boxes[:, :2]) > MIN_SIDE_PX).all(axis=1)
+    keep &= area(boxes) >= min_visible * area(boxes_xyxy)
     return boxes[keep], class_ids[keep]

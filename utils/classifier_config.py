@@ -81,7 +81,7 @@ class ClassifierLossConfig:
     """How wrong answers are charged."""
 
     label_smoothing: float = 0.0
-    """Share of the certainty that is spread over all classes."""
+    """Share of the certainty that is spread over all classes in training; the validation loss is without."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,10 @@ class ClassifierSpec:
     stochastic_depth: float = 0.2
     ignore_exif: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+
+    def at_size(self, input_size: int) -> ClassifierSpec:
+        """The same classifier on inputs of another side."""
+        return dataclasses.replace(self, input_size=input_size)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` is the inverse."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from utils.arguments import Parser, count
-from utils.errors import ConfigError
+from utils.files import refuse_replacing
 from utils.run_files import find_checkpoint
 
 TRAIN = "Train a classifier. --data, --backbone, --weights and --val-fraction are short for the fields of those names."
@@ -43,8 +42,8 @@ def predict_arguments(words: Sequence[str]) -> Any:
     add("--recursive", action="store_true", help="search the directories below a directory, too")
     add("--ignore-exif", action="store_true", help="leave the EXIF orientation of photos alone")
     given = _with_weights_file(made.parse_args(words))
-    if given.json:
-        _refuse_overwriting(given)
+    weights = None if given.weights in PUBLISHED else given.weights
+    refuse_replacing({"--json": given.json}, {"weights": weights, "classes": given.classes})
     return given
 
 
@@ -73,10 +72,3 @@ def _with_weights_file(given: Any) -> Any:
     if given.weights not in PUBLISHED:
         given.weights = str(find_checkpoint(given.weights))
     return given
-
-
-def _refuse_overwriting(given: Any) -> None:
-    weights = None if given.weights in PUBLISHED else given.weights
-    for what, file in (("weights", weights), ("classes", given.classes)):
-        if file and os.path.realpath(file) == os.path.realpath(given.json):
-            raise ConfigError(f"--json: {given.json}: is the {what} file; choose another name for the answers")

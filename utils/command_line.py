@@ -21,6 +21,9 @@ DOORS: dict[type[Any], tuple[str, str]] = {
     RunConfig: ("detector", "train.py"),
     ClassifierRunConfig: ("classifier", "classify.py train"),
 }
+LAUNCHING = ("--cluster", "--workers")
+RESUMING = ("--resume", *LAUNCHING)
+"""Options that a run can be gone on with."""
 ConfigT = TypeVar("ConfigT", RunConfig, ClassifierRunConfig)
 
 
@@ -31,10 +34,17 @@ class TrainingRequest(NamedTuple, Generic[ConfigT]):
     run_dir: str
     resume: bool
     anyway: bool = False
+    dry_run: bool = False
+    cluster: str | None = None
+    workers: int | None = None
+    """Workers to start on ``cluster``."""
+    command: tuple[str, ...] = ()
+    """What each of them is to run: a door with its arguments."""
 
 
 def training_request(description: str, config_type: type[ConfigT], argv: Sequence[str]) -> TrainingRequest[ConfigT]:
-    """Reads the command line of a training door: every field of the config, ``--config``, ``--run-dir``, ``--resume``.
+    """Reads the command line of a training door: every field of the config, ``--config``, ``--run-dir``, ``--resume``,
+    and what is done with the run: ``--dry-run``, ``--cluster``.
 
     ConfigError when it cannot be understood.
     """
@@ -42,15 +52,42 @@ def training_request(description: str, config_type: type[ConfigT], argv: Sequenc
     parser.add_argument("--run-dir", type=str, default="logs/run", help="where the files of the new run go")
     parser.add_argument("--resume", type=str, help="a run directory: go on where that run stopped")
     parser.add_argument("--resume-anyway", action="store_true", help="go on though config or data were changed since")
+    parser.add_argument("--dry-run", action="store_true", help="try all phases, write nothing, say how long it takes")
+    parser.add_argument("--cluster", choices=["ray"], help="start workers on a Ray cluster; see docs/scale.md")
+    parser.add_argument("--workers", type=int, help="how many; unless given one per GPU, or per machine without")
     arguments = parse(parser, argv)
+    if arguments.workers is not None and (arguments.cluster is None or arguments.workers < 1):
+        raise ConfigError(f"--workers: {arguments.workers}: give 1 or more, together with --cluster")
+    launch = _Launch(arguments.dry_run, arguments.cluster, arguments.workers, _command(config_type, argv))
     if not arguments.resume:
         if arguments.resume_anyway:
             raise ConfigError("--resume-anyway: says how to go on: give the run with --resume RUN")
-        return TrainingRequest(run_config(parser, arguments, config_type), arguments.run_dir, False)
-    if any(word.startswith("--") and not word.startswith("--resume") for word in argv):
+        return TrainingRequest(run_config(parser, arguments, config_type), arguments.run_dir, False, False, *launch)
+    if arguments.dry_run:
+        raise ConfigError("--dry-run: tries a new run: leave --resume out")
+    if any(word.startswith("--") and not word.startswith(RESUMING) for word in argv):
         raise ConfigError("--resume: goes on with the run's own config; leave the other options out")
     config = read_run_config(Path(arguments.resume) / "config.yaml", config_type)
-    return TrainingRequest(config, arguments.resume, True, arguments.resume_anyway)
+    return TrainingRequest(config, arguments.resume, True, arguments.resume_anyway, *launch)
+
+
+class _Launch(NamedTuple):
+    dry_run: bool
+    cluster: str | None
+    workers: int | None
+    command: tuple[str, ...]
+
+
+def _command(config_type: type[Any], argv: Sequence[str]) -> tuple[str, ...]:
+    """``argv`` after its door, without what is said to the launcher alone."""
+    words = iter(argv)
+    kept = []
+    for word in words:
+        if word in LAUNCHING:
+            next(words, None)
+        elif not word.startswith(tuple(f"{option}=" for option in LAUNCHING)):
+            kept.append(word)
+    return (*DOORS[config_type][1].split(), *kept)
 
 
 def run_config_parser(description: str, config_type: type[Any] = RunConfig) -> ArgumentParser:

@@ -83,6 +83,14 @@ class AugmentConfig:
     hue: float = 0.1
     saturation: float = 0.7
     value: float = 0.4
+    mosaic: float = 0.0
+    """Probability of an input made of four photos, each in its quarter (arXiv:2004.10934)."""
+    mosaic_scale: float = 0.5
+    """How large photos are in a mosaic, as a factor of the size they would have alone."""
+    mixup: float = 0.0
+    """Probability of an input that is two blended, with the boxes of both; each may be a mosaic."""
+    close_mosaic: int = 0
+    """The last so many epochs do without mosaic and mixup and learn from photos as they are."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,9 @@ class LossConfig:
     balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Weights of the objectness loss for P3, P4, P5."""
     label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    """Objectness that is right already counts less, by its distance from the target to this power (arXiv:1708.02002,
+    2006.04388); the sum becomes smaller, which objectness_weight can make up for. 0: every slot counts alike."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,8 @@ class PhaseConfig:
     until_epoch: int
     batch_size: int
     frozen_backbone: bool
+    input_size: int = 0
+    """Side of the inputs it learns from, in pixels; 0: model.input_size, which is what validation always sees."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +140,9 @@ class TrainConfig:
     """Epochs of the whole run, the frozen ones included."""
     freeze_batch_size: int = 16
     batch_size: int = 8
+    accumulate: int = 1
+    """So many batches make one update, as a batch that many times as large would that memory has no room for; BatchNorm
+    still sees each alone. 1: every batch makes one."""
     phases: tuple[PhaseConfig, ...] = ()
     """Any other list of phases; replaces the four fields above."""
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
@@ -147,12 +163,19 @@ class TrainConfig:
     """L2 on the head's kernels, part of the loss."""
     clip_norm: float = 10.0
     """Gradients are scaled down to this global norm; 0 turns it off."""
+    ema_decay: float = 0.0
+    """Share of the weights' moving average that a step keeps, such as 0.9998 (less at first). The average is what is
+    measured and saved as `best`; the weights go on learning beside it. 0: none."""
     eval_every: int = 10
     """Epochs between mAP measurements; the last epoch is always measured."""
+    early_stopping: int = 0
+    """End the run after so many measurements of its last phase without a better score than the best yet; 0: never."""
     save_every: int = 50
     """Epochs between the periodic checkpoints that are kept."""
     save_minutes: float = 10.0
     """Minutes after which `last` is saved within an epoch too; 0: only at the ends of epochs."""
+    save_steps: int = 0
+    """Steps after which it is, counted from the start of the run; 0: only by save_minutes."""
     seed: int = 0
 
 
@@ -173,22 +196,22 @@ class RunConfig:
 
 _FIELDS = {
     "must lie in 0..1": "loss.assignment_iou loss.ignore_iou loss.label_smoothing augment.flip augment.flip_vertical "
-    "augment.hue augment.saturation augment.value",
+    "augment.hue augment.saturation augment.value augment.mosaic augment.mixup",
     "must lie in 0..1, 1 excluded": "augment.aspect_jitter model.stochastic_depth model.prior_probability "
     "model.batch_norm_momentum",
     "must be at least 1": "model.anchor_size",
     "must be a multiple of 32": "model.input_size",
-    "must be above 0": "augment.scale_min augment.scale_max",
-    "must be 0 or more": "data.threads loss.box_weight loss.objectness_weight loss.class_weight",
+    "must be above 0": "augment.scale_min augment.scale_max augment.mosaic_scale",
+    "must be 0 or more": "data.threads augment.close_mosaic loss.focal_gamma loss.box_weight loss.objectness_weight "
+    "loss.class_weight",
 }
 _TRAIN_FIELDS = {
     "must lie in 0..1": "train.min_learning_rate_ratio",
-    "must lie in 0..1, 1 excluded": "train.momentum",
-    "must be at least 1": "train.epochs train.batch_size train.freeze_batch_size",
+    "must lie in 0..1, 1 excluded": "train.momentum train.ema_decay",
+    "must be at least 1": "train.epochs train.accumulate train.batch_size train.freeze_batch_size",
     "must be above 0": "train.learning_rate",
-    "must be 0 or more": "train.weight_decay train.head_l2 train.clip_norm train.eval_every train.save_every "
-    "train.save_minutes "
-    "train.seed",
+    "must be 0 or more": "train.early_stopping train.weight_decay train.head_l2 train.clip_norm train.eval_every "
+    "train.save_every train.save_minutes train.save_steps train.seed",
 }
 
 
@@ -196,6 +219,8 @@ def _problems(config: RunConfig) -> list[str]:
     found = broken_rules(config, _FIELDS) + train_problems(config)
     if config.augment.scale_min > config.augment.scale_max:
         found.append(f"augment.scale_min: {config.augment.scale_min}: must be at most augment.scale_max")
+    if any(phase.input_size % 32 for phase in config.train.phases):
+        found.append("train.phases: input_size must be a multiple of 32, or 0 for model.input_size")
     return found
 
 
@@ -208,6 +233,8 @@ def train_problems(config: Any) -> list[str]:
     ends = [0, *(phase.until_epoch for phase in train.phases)]
     if ends != sorted(set(ends)) or any(phase.batch_size < 1 for phase in train.phases):
         found.append("train.phases: until_epoch must rise from phase to phase and batch_size be at least 1")
+    if any(phase.input_size != 0 and phase.input_size < 32 for phase in train.phases):
+        found.append("train.phases: input_size must be at least 32, or 0 for model.input_size")
     return found
 
 
@@ -231,6 +258,12 @@ class DetectorSpec:
     stochastic_depth: float = 0.2
     ignore_exif: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+
+    def at_size(self, input_size: int) -> DetectorSpec:
+        """The same detector on inputs of another side: the anchors keep their share of it."""
+        factor = input_size / self.input_size
+        anchors = tuple((w * factor, h * factor) for w, h in self.anchors_wh_px)
+        return dataclasses.replace(self, input_size=input_size, anchors_wh_px=anchors)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` is the inverse."""

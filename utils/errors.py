@@ -19,6 +19,10 @@ class ConfigError(UserError):
     """Wrong usage or configuration (exit 2)."""
 
 
+class ClassCountError(ConfigError):
+    """Weights of another number of classes than the network has."""
+
+
 class DataError(UserError):
     """Annotations, images or lists that cannot be used as they are (exit 3)."""
 
@@ -35,6 +39,18 @@ class MemoryRanOutError(UserError):
     """The batch does not fit into memory (exit 4)."""
 
     exit_code = 4
+
+
+class LostWorkerError(UserError):
+    """Another worker of the run is gone (exit 4)."""
+
+    exit_code = 4
+
+
+class ParityError(UserError):
+    """An exported file does not give what the checkpoint gives (exit 3)."""
+
+    exit_code = 3
 
 
 class DivergedError(UserError):

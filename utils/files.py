@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.errors import FileError
+from utils.errors import ConfigError, FileError
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}(\.[^.]*)?")
 
 
 @contextmanager
@@ -37,6 +40,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def refuse_replacing(outputs: Mapping[str, str | Path | None], inputs: Mapping[str, str | Path | None]) -> None:
+    """ConfigError when one of ``outputs`` (by option) is one of ``inputs`` (by what it is), under whatever name."""
+    for option, target in outputs.items():
+        for what, given in inputs.items():
+            if target and given and os.path.realpath(target) == os.path.realpath(given):
+                raise ConfigError(f"{option}: {target}: is the {what} file; choose another name for the answers")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process left of its ``replacing`` below ``folder``, where no other may be writing now."""
+    for path in folder.rglob(".*"):
+        if _LEFTOVER.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:

@@ -25,5 +25,5 @@ def find_checkpoint(weights: str | Path) -> Path:
         return found
     if not path.exists():
         nearby = os.listdir(path.parent) if path.parent.is_dir() else []
-        raise FileError(f"{path}: no such checkpoint{did_you_mean(path.name, nearby) or '; train.py writes RUN/best'}")
+        raise FileError(f"{path}: no such checkpoint{did_you_mean(path.name, nearby) or '; training writes RUN/best'}")
     return path

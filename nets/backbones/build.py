@@ -13,7 +13,7 @@ from nets.fetch import fetch_official
 from nets.layers import STOCHASTIC_DEPTH, LayerFactory, PixelNormalization
 from nets.weights import load_h5
 from utils.config import LEVELS
-from utils.errors import ConfigError
+from utils.errors import ClassCountError, ConfigError
 
 Shape = tuple[int | None, int | None, int]
 
@@ -25,17 +25,19 @@ def build_backbone(
     batch_norm_momentum: float = 0.99,
     seed: int = 0,
     stochastic_depth: float = STOCHASTIC_DEPTH,
+    input_tensor: Any = None,
 ) -> keras.Model:
     """Raw RGB 0..255 [B, H, W, 3] (uint8 or float) -> ``{"P3": [B, H/8, W/8, C3], "P4": ..., "P5": ...}``.
 
     ``weights``: None (drawn from ``seed``), ``"imagenet"`` (the official file, downloaded once), ``"package"`` (the
     ImageNet file of an installed package) or an official-format ``.h5`` file, with or without top. ConfigError for an
     unknown name, a package that is not installed or a file of another network; FileError for a file that cannot be
-    read or downloaded.
+    read or downloaded. ``input_tensor``, what ``keras.Input`` gave, is the network's input in place of a new one of
+    ``input_shape``; ValueError for any other tensor, on which the network can be called instead.
     """
     spec = backbone_spec(name)
     make = LayerFactory(seed, batch_norm_momentum, stochastic_depth=stochastic_depth)
-    inputs, features = _trunk(spec, input_shape, make)
+    inputs, features = _trunk(spec, input_shape, input_tensor, make)
     whole = keras.Model(inputs, features)
     outputs = {level: whole.get_layer(tap).output for level, tap in zip(LEVELS, spec.taps, strict=True)}
     model = keras.Model(inputs, outputs, name="backbone")
@@ -53,18 +55,19 @@ def build_classifier(
     fresh_top: bool = False,
     probabilities: bool = True,
     stochastic_depth: float = STOCHASTIC_DEPTH,
+    input_tensor: Any = None,
 ) -> keras.Model:
     """Raw RGB 0..255 [B, H, W, 3] (uint8 or float) -> float32 class probabilities [B, classes], or logits.
 
-    ``weights`` and errors as ``build_backbone``; ``probabilities`` changes neither weights nor names. With
-    ``fresh_top`` the last layer keeps its random start whatever the file holds, so that ``classes`` is free and a file
-    without top will do.
+    ``weights``, ``input_tensor`` and errors as ``build_backbone``; ``probabilities`` changes neither weights nor
+    names. With ``fresh_top`` the last layer keeps its random start whatever the file holds, so that ``classes`` is
+    free and a file without top will do; ClassCountError where, without it, the weights know another number.
     """
     spec = backbone_spec(name)
     if weights in ("imagenet", "package") and classes != 1000 and not fresh_top:
-        raise ConfigError(f"classes: {classes}: ImageNet weights have 1000; fresh_top learns a new last layer")
+        raise ClassCountError(f"classes: {classes}: the ImageNet weights know 1000")
     make = LayerFactory(seed, batch_norm_momentum, stochastic_depth=stochastic_depth)
-    inputs, features = _trunk(spec, input_shape, make)
+    inputs, features = _trunk(spec, input_shape, input_tensor, make)
     model = keras.Model(inputs, spec.architecture.top(features, classes, make, probabilities), name=name)
     fresh = (spec.classification_layer,) if fresh_top else ()
     official = spec.without_top if fresh_top else spec.with_top
@@ -79,11 +82,21 @@ def trunk_layers(classifier: keras.Model, name: str) -> list[keras.layers.Layer]
     return layers[: layers.index(last) + 1]
 
 
-def _trunk(spec: BackboneSpec, input_shape: Shape, make: LayerFactory) -> tuple[Any, Any]:
-    inputs = keras.Input(input_shape, name="image")
+def _trunk(spec: BackboneSpec, input_shape: Shape, input_tensor: Any, make: LayerFactory) -> tuple[Any, Any]:
+    inputs = keras.Input(input_shape, name="image") if input_tensor is None else _checked(input_tensor)
     normalisation = spec.normalisation
     x = PixelNormalization(normalisation.mean_px, normalisation.std_px, name="normalization")(inputs)
     return inputs, spec.architecture.trunk(x, make)
+
+
+def _checked(tensor: Any) -> Any:
+    if not keras.utils.is_keras_tensor(tensor) or keras.utils.get_source_inputs(tensor)[0] is not tensor:
+        raise ValueError(
+            f"input_tensor: {type(tensor).__name__}: give what keras.Input returned, or call the network on the tensor"
+        )
+    if len(tensor.shape) != 4 or tensor.shape[-1] != 3:
+        raise ValueError(f"input_tensor: shape {tensor.shape}: must be [B, H, W, 3], raw RGB")
+    return tensor
 
 
 def _load(
@@ -117,12 +130,12 @@ def _load(
 
 def _no_official_file(spec: BackboneSpec) -> str:
     known = ", ".join(name for name, row in BACKBONES.items() if row.with_top)
-    instead = "use --model.weights package" if spec.packaged else f"there is one for {known}"
-    return f"model.weights: imagenet: no official file for {spec.name}; {instead}"
+    instead = "give package instead" if spec.packaged else f"there is one for {known}"
+    return f"weights: imagenet: no official file for {spec.name}; {instead}"
 
 
 def _packaged(spec: BackboneSpec) -> PackagedFile:
     if spec.packaged is None:
         have = ", ".join(row.name for row in BACKBONES.values() if row.packaged)
-        raise ConfigError(f"model.weights: package: no package for {spec.name}; set --model.backbone to {have}")
+        raise ConfigError(f"weights: package: no package for {spec.name}; there is one for {have}")
     return spec.packaged

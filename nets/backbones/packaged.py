@@ -87,10 +87,10 @@ def _installed(packaged: PackagedFile) -> Path:
     try:
         distribution = metadata.distribution(packaged.package)
     except metadata.PackageNotFoundError as error:
-        raise ConfigError(f"model.weights: package: {packaged.package} is not installed: {packaged.install}") from error
+        raise ConfigError(f"weights: package: {packaged.package} is not installed: {packaged.install}") from error
     if distribution.version != packaged.version:
         raise ConfigError(
-            f"model.weights: package: {packaged.package} {distribution.version} is installed, {packaged.version} is"
+            f"weights: package: {packaged.package} {distribution.version} is installed, {packaged.version} is"
             f" needed: {packaged.install}"
         )
     return Path(str(distribution.locate_file(packaged.file)))

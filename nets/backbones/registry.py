@@ -232,7 +232,7 @@ def backbone_spec(name: str) -> BackboneSpec:
     spec = BACKBONES.get(name) or _unlisted(name)
     if spec is None:
         known = ", ".join(BACKBONES)
-        raise ConfigError(f"model.backbone: {name}: unknown{did_you_mean(name, BACKBONES)}; known are {known}")
+        raise ConfigError(f"backbone: {name}: unknown{did_you_mean(name, BACKBONES)}; known are {known}")
     return BACKBONES.get(spec.name, spec)
 
 
@@ -243,13 +243,13 @@ def _unlisted(name: str) -> BackboneSpec | None:
         except ValueError:
             return None
         if not 0 < alpha < math.inf:
-            raise ConfigError(f"model.backbone: {name}: alpha {alpha}: must be above 0, such as mobilenet_v1_0.3")
+            raise ConfigError(f"backbone: {name}: alpha {alpha}: must be above 0, such as mobilenet_v1_0.3")
         return _mobilenet_v1(alpha, bool(found["shallow"])) if found["v1"] else _mobilenet_v2(alpha)
     if found := DENSENET.fullmatch(name):
         blocks = tuple(int(count) for count in found["blocks"].split("-"))
         if len(blocks) != 4 or not all(blocks):
             raise ConfigError(
-                f"model.backbone: {name}: blocks: must be four counts of at least 1, such as densenet_6-12-24-16"
+                f"backbone: {name}: blocks: must be four counts of at least 1, such as densenet_6-12-24-16"
             )
         return _densenet(f"_{found['blocks']}", blocks)
     return None

@@ -1,0 +1,169 @@
+"""A run tried before it is started: data, config and every phase, and what the whole will cost."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from engine.learner import Learner
+from engine.pace import MIB, as_time, gpu_memory_mib, is_measured
+from engine.run_directory import RunDirectory
+from engine.startup import prepared_run
+from engine.task import Config
+from engine.training import Trainer
+from engine.workers import default_strategy, noticing_losses
+from utils.cluster import read_cluster
+from utils.config import PhaseConfig
+from utils.errors import DivergedError, MemoryRanOutError
+from utils.progress import Quiet, Reporter
+
+STEPS = 4
+"""Timed of each kind, after one that traces."""
+CROWDED = 0.9
+"""Share of the memory that is better not exceeded."""
+
+
+class Noting(Reporter):
+    """Keeps what is said: a run says what is odd."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__(reporter.stream)
+        self.said: list[str] = []
+        self.track = reporter.track  # type: ignore[method-assign]
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.said.append(text)
+
+
+@dataclass
+class Costs:
+    """Seconds that a run will take, by what they go into, and what to say of it."""
+
+    lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]:
+    """Takes a few steps of every phase, validates and measures a little, and says in lines what the run will take.
+
+    Nothing is written to ``run_dir``. What would end the run raises here as it would there.
+    """
+    strategy = default_strategy(reporter.say)
+    noting = Noting(reporter if read_cluster().chief else Quiet())
+    with noticing_losses(), tempfile.TemporaryDirectory() as scratch:
+        trainer = prepared_run(config, run_dir, noting, strategy)
+        costs = Costs(problems=noting.said)
+        begins = 0
+        for number, phase in enumerate(trainer.phases, start=1):
+            reporter.say(f"trying phase {number} of {len(trainer.phases)}")
+            try:
+                learner = _try_phase(trainer, costs, phase, begins)
+            except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+                raise MemoryRanOutError(
+                    f"phase {number}: batch size: {phase.batch_size}: does not fit into memory; make it or "
+                    "model.input_size smaller"
+                ) from error
+            begins = phase.until_epoch
+        _try_measuring(trainer, costs, learner, RunDirectory(scratch))
+        _memory(costs)
+        _disk(trainer, costs, learner)
+    if not read_cluster().chief:
+        return ()
+    costs.lines.append(f"the whole run: {as_time(costs.seconds)}")
+    found = [f"  {problem}" for problem in costs.problems]
+    return ("dry run: nothing was kept", *costs.lines, *(["problems:", *found] if found else ["problems: none"]))
+
+
+def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) -> Learner:
+    learner = Learner(trainer.task, trainer.config.train, trainer.strategy, phase.frozen_backbone)
+    data, shard = trainer.task.train_data.at_size(phase.input_size), trainer.workers.shard
+    size = phase.batch_size * trainer.config.train.accumulate
+    started = time.monotonic()
+    batches = list(itertools.islice(data.training_batches(begins, size, 0, shard), STEPS))
+    loading = (time.monotonic() - started) / len(batches)
+    rate = trainer.config.train.learning_rate
+    losses = [learner.train_step(batches[0], rate)]
+    started = time.monotonic()
+    losses += [learner.train_step(batch, rate) for batch in itertools.islice(itertools.cycle(batches), STEPS)]
+    learning = (time.monotonic() - started) / STEPS
+    if not np.isfinite(losses).all():
+        raise DivergedError(f"train.learning_rate: {rate:g}: no number is left after {len(losses)} steps: lower it")
+    # On a CPU both take turns; beside a GPU the faster one costs nothing.
+    seconds = max(loading, learning) if tf.config.list_logical_devices("GPU") else loading + learning
+    validation = _validating(trainer, learner)
+    steps, epochs = data.steps_per_epoch(size), phase.until_epoch - begins
+    whole = epochs * (steps * seconds + validation)
+    costs.seconds += whole
+    state = "backbone frozen" if phase.frozen_backbone else "everything trains"
+    costs.lines.append(
+        f"epochs {begins + 1} to {phase.until_epoch}, batch {size}, {state}: {size / seconds:.1f} images/s (a step "
+        f"{learning:.3f} s, its data {loading:.3f} s), {steps} steps and {as_time(validation)} of validation an epoch, "
+        f"{as_time(whole)}"
+    )
+    if loading > learning:
+        costs.problems.append(f"batch {size}: its data takes longer ({loading:.3f} s) than the step ({learning:.3f} s)")
+    return learner
+
+
+def _validating(trainer: Trainer, learner: Learner) -> float:
+    """Seconds for the loss on the validation list."""
+    data = trainer.task.val_data
+    size = min(trainer.phases[-1].batch_size, len(data))
+    # The same on all workers, so that all take as long.
+    batches = list(itertools.islice(data.validation_batches(size), STEPS))
+    learner.validation_step(batches[0])
+    started = time.monotonic()
+    for batch in itertools.islice(data.validation_batches(size), STEPS):
+        learner.validation_step(batch)
+    each = (time.monotonic() - started) / len(batches)
+    return each * -(-len(data) // size) / trainer.workers.cluster.count
+
+
+def _try_measuring(trainer: Trainer, costs: Costs, learner: Learner, scratch: RunDirectory) -> None:
+    """Measures a few batches twice, and goes on in a straight line from there."""
+    count, size = len(trainer.task.val_data), trainer.phases[-1].batch_size * trainer.workers.cluster.count
+    few, more = min(size, count), min(STEPS * size, count)
+    times = []
+    for limit in (few, few, more):
+        started = time.monotonic()
+        trainer.task.measure(trainer.phases[-1].batch_size, scratch, 0, Quiet(), trainer.workers, limit)
+        times.append(time.monotonic() - started)
+    slope = max(0.0, times[2] - times[1]) / (more - few) if more > few else 0.0
+    each = times[2] + slope * (count - more)
+    every = trainer.config.train.eval_every
+    often = sum(is_measured(epoch, trainer.epochs, every) for epoch in range(1, trainer.epochs + 1))
+    costs.seconds += often * each
+    costs.lines.append(f"measuring: {as_time(each)}, {often} times")
+
+
+def _memory(costs: Costs) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    whole = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line)
+    gpu = gpu_memory_mib()
+    costs.lines.append(f"memory: {peak:.0f} MiB at most{f', GPU {gpu:.0f} MiB' if gpu else ''}")
+    if peak > CROWDED * whole / 1024:
+        costs.problems.append(f"memory: {peak:.0f} MiB of the {whole / 1024:.0f} MiB of this machine are used")
+
+
+def _disk(trainer: Trainer, costs: Costs, learner: Learner) -> None:
+    model = sum(np.asarray(variable).nbytes for variable in trainer.task.model.variables) / MIB
+    state = model + sum(value.nbytes for value in learner.optimizer_tensors().values()) / MIB
+    every = trainer.config.train.save_every
+    # ``last``, ``previous`` and the one being written; ``best``, and those that are kept.
+    needed = 3 * state + model * (1 + (trainer.epochs // every if every else 0))
+    place = trainer.run.path.absolute()
+    place = next(folder for folder in (place, *place.parents) if folder.exists())
+    free = shutil.disk_usage(place).free / MIB
+    costs.lines.append(f"disk: {needed:.0f} MiB for checkpoints, {free:.0f} MiB are free")
+    if needed > free:
+        costs.problems.append(f"{place}: {free:.0f} MiB are free: the checkpoints need {needed:.0f} MiB")

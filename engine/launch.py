@@ -1,0 +1,44 @@
+"""What a training door does with what it was asked for: train, try it dry, or start workers on a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from engine.interrupts import stop_on_signals
+from utils.cluster import read_cluster
+from utils.command_line import DOORS, TrainingRequest
+from utils.progress import Reporter
+from utils.quiet import native_stderr_held_back
+
+if TYPE_CHECKING:
+    from engine.position import TrainingSummary
+
+
+class Ended(NamedTuple):
+    """How it ended: ``summary`` of a run that came to its end (the chief's alone), ``report`` of a dry one."""
+
+    exit_code: int = 0
+    summary: TrainingSummary | None = None
+    report: tuple[str, ...] = ()
+
+
+def carry_out(request: TrainingRequest[Any], reporter: Reporter) -> Ended:
+    """Does what was asked for. Loads TensorFlow where this process needs it."""
+    if request.cluster:
+        from engine.ray_workers import run_on_ray
+
+        return Ended(run_on_ray(request.command, request.workers, reporter))
+    with native_stderr_held_back():
+        from engine.dry_run import try_run
+        from engine.startup import requested_run
+
+    if request.dry_run:
+        return Ended(report=try_run(request.config, request.run_dir, reporter))
+    trainer = requested_run(request, reporter)
+    with stop_on_signals() as stop:
+        summary = trainer.fit(stop)
+    if stop.made:
+        door = DOORS[type(request.config)][1]
+        reporter.say(f"stopped; go on with: python {door} --resume {request.run_dir}")
+        return Ended(stop.exit_code)
+    return Ended(summary=summary if read_cluster().chief else None)

@@ -1,0 +1,100 @@
+"""What training costs: time, waiting for data, memory, and how much of the time is still to come."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+from utils.config import PhaseConfig
+
+T = TypeVar("T")
+MIB = 1 << 20
+TIMINGS = ("images_per_second", "data_wait", "memory_mib", "seconds", "measuring_seconds", "seconds_left")
+"""Entries of an epoch that say how it went here and now: they differ from run to run."""
+
+
+class Waiting:
+    """How long was waited for the items that ``over`` passes on."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def over(self, items: Iterable[T]) -> Iterator[T]:
+        """``items``, each wait for the next one timed."""
+        iterator = iter(items)
+        while True:
+            before = time.monotonic()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += time.monotonic() - before
+            yield item
+
+
+def memory_mib() -> float:
+    """Memory that this process holds now (resident set)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+
+
+def gpu_memory_mib() -> float:
+    """Most memory in use so far on the fullest GPU; 0 without one."""
+    gpus = tf.config.list_logical_devices("GPU")
+    used = [tf.config.experimental.get_memory_info(gpu.name.partition("device:")[2])["peak"] for gpu in gpus]
+    return max(used, default=0) / MIB
+
+
+def is_measured(epoch: int, epochs: int, every: int) -> bool:
+    """Whether the validation data is measured after ``epoch`` (from 1): every so often, and after the last."""
+    return epoch == epochs or (every > 0 and epoch % every == 0)
+
+
+def seconds_left(history: Sequence[dict[str, Any]], phases: Sequence[PhaseConfig], eval_every: int) -> float | None:
+    """How long the epochs after ``history`` will take, as fast as its last epochs of their phase or of the one before.
+
+    None while nothing is known: before the first epoch.
+    """
+    epochs = phases[-1].until_epoch
+    if not history or history[-1].get("seconds") is None:
+        return None
+    pace, total, begins = history[-1]["seconds"], 0.0, 0
+    for phase in phases:
+        done = [e["seconds"] for e in history[begins : phase.until_epoch] if e.get("seconds") is not None]
+        # The first epoch of a phase traces the network, which later ones do not.
+        recent = done[1:][-5:] or done
+        pace = sum(recent) / len(recent) if recent else pace
+        total += pace * max(0, phase.until_epoch - max(begins, len(history)))
+        begins = phase.until_epoch
+    measured = [e["measuring_seconds"] for e in history if e.get("measuring_seconds") is not None]
+    times = sum(is_measured(epoch, epochs, eval_every) for epoch in range(len(history) + 1, epochs + 1))
+    return total + times * (measured[-1] if measured else 0.0)
+
+
+def as_time(seconds: float) -> str:
+    """``2 d 3 h``, ``3 h 5 min``, ``5 min 7 s``, ``7 s``."""
+    whole = round(seconds)
+    for unit, name, smaller, less in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit:
+            return f"{whole // unit} {name} {whole % unit // smaller} {less}"
+    return f"{whole} s"
+
+
+def epoch_line(entry: Mapping[str, Any], epochs: int, parts: Sequence[str], curves: Mapping[str, str]) -> str:
+    """What a user reads of an epoch. ``curves`` titles what is measured, the deciding number first."""
+    shares = ", ".join(f"{part} {entry[f'train_{part}']:.4f}" for part in parts)
+    line = (
+        f"epoch {entry['epoch'] + 1}/{epochs}: loss {entry['train_loss']:.4f} ({shares}), "
+        f"val {entry['val_loss']:.4f}, lr {entry['learning_rate']:.2e}, {entry['images_per_second']:.1f} images/s, "
+        f"{entry['data_wait']:.0%} waiting for data, {entry['memory_mib']:.0f} MiB"
+    )
+    key, title = next(iter(curves.items()))
+    if entry.get(key) is not None:
+        line += f", {title} {entry[key]:.4f}"
+    return f"{line}, {as_time(entry['seconds_left'])} left" if entry["seconds_left"] else line

@@ -1,0 +1,153 @@
+"""Workers on a Ray cluster. Ray finds the machines; the workers are the same processes that TF_CONFIG starts by hand.
+
+Plain actors, not Ray Train: Train runs the loop in a thread, where no signal can ask it to stop, and brings a
+checkpoint store and a data layer (pandas, pyarrow) beside those that are here already.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from engine.interrupts import StopRequest, stop_on_signals
+from utils.cluster import VARIABLE, Cluster
+from utils.errors import ConfigError, LostWorkerError
+from utils.progress import Reporter
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACING_S = 60
+LOOK_EVERY_S = 0.5
+
+
+class Host:
+    """A place on the cluster that runs one worker process and tells what it says."""
+
+    def address(self) -> str:
+        """host:port where a worker can listen."""
+        import ray
+
+        with socket.create_server(("", 0)) as free:
+            return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
+
+    def start(self, command: Sequence[str], folder: str, tf_config: str) -> None:
+        """Opens the door that ``command`` names, in ``folder``."""
+        script, *arguments = command
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / script), *arguments],
+            cwd=folder,
+            env={**os.environ, VARIABLE: tf_config, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="backslashreplace",
+        )
+        self.lines: SimpleQueue[str] = SimpleQueue()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def look(self) -> tuple[list[str], int | None]:
+        """What was said since, and the exit code once the worker has ended and all is told."""
+        over = not self.reader.is_alive()
+        lines = []
+        try:
+            while True:
+                lines.append(self.lines.get_nowait())
+        except Empty:
+            return lines, self.process.wait() if over else None
+
+    def send(self, number: int) -> None:
+        """Sends the worker a signal, if it still runs."""
+        self.process.send_signal(number)
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self.lines.put(line.rstrip("\n"))
+
+
+def run_on_ray(command: Sequence[str], workers: int | None, reporter: Reporter) -> int:
+    """Runs ``command`` once per worker, on the cluster of RAY_ADDRESS or one of this machine. The exit code of all.
+
+    The first of the workers tells; what others say is marked. ConfigError when Ray is not installed, cannot be reached
+    or has no place; LostWorkerError when a machine is gone.
+    """
+    ray = _connected()
+    try:
+        hosts = _places(ray, workers or _most(ray))
+        with stop_on_signals() as stop:
+            return _attended(ray, hosts, command, reporter, stop)
+    except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnschedulableError) as error:
+        raise ConfigError(f"--workers: {workers}: Ray has no room for so many within {PLACING_S} s") from error
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise LostWorkerError(f"Ray: {reason}: start again with --resume") from error
+    finally:
+        ray.shutdown()
+
+
+def _connected() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("--cluster ray: Ray is not installed: pip install -r requirements-ray.txt") from error
+    try:
+        # Ray finds RAY_ADDRESS itself, and starts a cluster of this machine where there is none.
+        ray.init(logging_level="ERROR", log_to_driver=False)
+    except Exception as error:  # Ray raises plain Exception where its own processes do not come up in time
+        address = os.environ.get("RAY_ADDRESS", "not set")
+        raise ConfigError(f"RAY_ADDRESS: {address}: {str(error).splitlines()[0]}") from error
+    return ray
+
+
+def _most(ray: Any) -> int:
+    """A worker per GPU, or per machine where there is none."""
+    return int(ray.cluster_resources().get("GPU", 0)) or len(_machines(ray))
+
+
+def _machines(ray: Any) -> list[Any]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _places(ray: Any, workers: int) -> list[Any]:
+    machines = _machines(ray)
+    cores = min(node["Resources"].get("CPU", 1) for node in machines)
+    share = {
+        "num_cpus": max(1, int(cores // -(-workers // len(machines)))),
+        "num_gpus": int(ray.cluster_resources().get("GPU", 0) >= workers),
+    }
+    placed = ray.remote(Host).options(scheduling_strategy="SPREAD", **share)
+    return [placed.remote() for _ in range(workers)]
+
+
+def _attended(ray: Any, hosts: list[Any], command: Sequence[str], reporter: Reporter, stop: StopRequest) -> int:
+    cluster = Cluster(tuple(ray.get([host.address.remote() for host in hosts], timeout=PLACING_S)))
+    folder = os.getcwd()
+    ray.get([host.start.remote(command, folder, cluster.tf_config(i)) for i, host in enumerate(hosts)])
+    codes: list[int | None] = [None]
+    told = False
+    while None in codes:
+        time.sleep(LOOK_EVERY_S)
+        if stop.made and not told:
+            told = True
+            ray.get([host.send.remote(signal.SIGTERM) for host in hosts])
+        looks = ray.get([host.look.remote() for host in hosts])
+        for index, (lines, _) in enumerate(looks):
+            for line in lines:
+                reporter.say(line if index == 0 else f"{cluster.name(index)}: {line}")
+        codes = [code for _, code in looks]
+    return stop.exit_code or _code_of_all([code for code in codes if code is not None])
+
+
+def _code_of_all(codes: list[int]) -> int:
+    """The code of the worker that ended first: the others then miss it, which is a LostWorkerError. 0: all is done."""
+    failed = [code for code in codes if code]
+    causes = [code for code in failed if 0 < code != LostWorkerError.exit_code]
+    return causes[0] if causes else LostWorkerError.exit_code if failed else 0

@@ -1,0 +1,75 @@
+"""A run tried before it is started: what is said, that nothing is kept, and how it fails."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import classify
+from engine.learner import Learner
+from tests.labelled_folders import draw_folders
+from utils.door import run_door
+
+SMALL = ["--backbone=mobilenet_v1_0.25_shallow", "--model.input_size=32", "--data.threads=1"]
+SIZES = ["--train.freeze_batch_size=6", "--train.batch_size=4"]
+PLAN = ["--train.freeze_epochs=2", "--train.epochs=12", "--train.eval_every=10", *SIZES]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_folders(tmp_path_factory.mktemp("data"), train=4, val=3)
+
+
+def dry(*words: str) -> int:
+    return run_door(lambda: classify.main(["train", *SMALL, *PLAN, "--dry-run", *words]))
+
+
+def test_every_phase_is_tried_and_nothing_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frozen: list[bool] = []
+    begin = Learner.__init__
+
+    def noting(self: Learner, task: object, config: object, strategy: object, frozen_backbone: bool) -> None:
+        frozen.append(frozen_backbone)
+        begin(self, task, config, strategy, frozen_backbone)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Learner, "__init__", noting)
+    assert dry("--data", str(data), "--run-dir", "logs/run") == 0
+    assert frozen == [True, False]
+    assert not list(tmp_path.iterdir())
+    said = capsys.readouterr().out
+    assert re.search(r"epochs 1 to 2, batch 6, backbone frozen: [\d.]+ images/s .* 2 steps and ", said)
+    assert re.search(r"epochs 3 to 12, batch 4, everything trains: [\d.]+ images/s .* 3 steps and ", said)
+    # Every 10 epochs and after the last.
+    assert re.search(r"measuring: .*, 2 times", said)
+    for line in (r"memory: \d+ MiB", r"disk: \d+ MiB for checkpoints", r"the whole run: \d+", "problems"):
+        assert re.search(f"^{line}", said, re.MULTILINE), line
+
+
+def test_what_would_end_the_run_ends_the_trial_with_the_same_code(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "run"), "--train.batch_size=13") == 2
+    assert "the largest batch that works is 12" in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").touch()
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "run")) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    monkeypatch.setattr(Learner, "train_step", lambda *_: np.array([np.nan, 0.0]))
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "new")) == 5
+    assert "train.learning_rate" in capsys.readouterr().err
+    monkeypatch.undo()
+    broken = draw_folders(tmp_path / "broken", train=4, val=3)
+    next((broken / "train" / "bar").iterdir()).write_bytes(b"")
+    assert dry("--data", str(broken), "--run-dir", str(tmp_path / "new")) == 3
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_dry_run_is_of_a_new_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_door(lambda: classify.main(["train", "--resume", str(tmp_path), "--dry-run"])) == 2
+    assert "--dry-run: tries a new run" in capsys.readouterr().err

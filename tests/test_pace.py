@@ -1,0 +1,76 @@
+"""How long is left, what was waited for, what an epoch's line says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine import pace
+from engine.pace import Waiting, as_time, epoch_line, is_measured, seconds_left
+from utils.config import PhaseConfig
+
+PHASES = (PhaseConfig(4, 8, True), PhaseConfig(10, 8, False))
+
+
+def epochs(*seconds: float | None, measuring: dict[int, float] | None = None) -> list[dict[str, Any]]:
+    history: list[dict[str, Any]] = [{"seconds": one} for one in seconds]
+    for epoch, one in (measuring or {}).items():
+        history[epoch]["measuring_seconds"] = one
+    return history
+
+
+def test_before_the_first_epoch_nothing_is_known() -> None:
+    assert seconds_left([], PHASES, 0) is None
+    # Of an epoch gone on with only a part was timed.
+    assert seconds_left(epochs(None), PHASES, 0) is None
+
+
+def test_the_first_epoch_of_a_phase_counts_only_while_it_is_alone() -> None:
+    assert seconds_left(epochs(30), PHASES, 0) == 30 * 9
+    assert seconds_left(epochs(30, 2, 4), PHASES, 0) == 3 * 7
+    assert seconds_left(epochs(30, 2, 2, 2, 50), PHASES, 0) == 50 * 5
+    assert seconds_left(epochs(30, 2, 2, 2, 50, 8), PHASES, 0) == 8 * 4
+    assert seconds_left(epochs(30, 2, 2, 2, 50, *[8] * 5), PHASES, 0) == 0
+
+
+def test_measuring_counts_as_often_as_it_will_come() -> None:
+    # Every 3 epochs of 10 and after the last: 3, 6, 9, 10, of which one is done.
+    assert seconds_left(epochs(1, 1, 1, measuring={2: 7}), PHASES, 3) == 7 + 3 * 7
+    assert [epoch for epoch in range(1, 11) if is_measured(epoch, 10, 3)] == [3, 6, 9, 10]
+    assert [epoch for epoch in range(1, 11) if is_measured(epoch, 10, 0)] == [10]
+
+
+def test_waiting_is_what_the_items_took_and_not_what_was_done_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
+
+    def items():
+        for number in range(3):
+            clock[0] += 2
+            yield number
+
+    waiting = Waiting()
+    for _ in waiting.over(items()):
+        clock[0] += 100
+    assert waiting.seconds == 6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 0 s"), (307, "5 min 7 s"), (11_100, "3 h 5 min"), (183_600, "2 d 3 h")],
+)
+def test_times_are_said_in_two_units(seconds: float, text: str) -> None:
+    assert as_time(seconds) == text
+
+
+def test_the_line_of_an_epoch_says_what_is_left_and_what_was_measured() -> None:
+    entry = {
+        "epoch": 1, "train_loss": 3.0, "train_box": 3.0, "val_loss": 4.0, "learning_rate": 0.01,
+        "images_per_second": 20.0, "data_wait": 0.25, "memory_mib": 512.4, "map_50": None, "seconds_left": None,
+    }  # fmt: skip
+    curves = {"map_50": "mAP@0.5"}
+    line = "epoch 2/3: loss 3.0000 (box 3.0000), val 4.0000, lr 1.00e-02, 20.0 images/s, 25% waiting for data, 512 MiB"
+    assert epoch_line(entry, 3, ["box"], curves) == line
+    known = {**entry, "map_50": 0.5, "seconds_left": 61.0}
+    assert epoch_line(known, 3, ["box"], curves) == f"{line}, mAP@0.5 0.5000, 1 min 1 s left"

@@ -1,0 +1,85 @@
+"""Workers started by Ray, on a cluster of this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import classify
+from engine.checkpoint import read_checkpoint
+from tests.conftest import ROOT
+from tests.labelled_folders import draw_folders
+from utils.command_line import training_request
+from utils.config import RunConfig
+from utils.door import run_door
+from utils.errors import ConfigError
+
+LONGEST_S = 600
+
+
+def test_without_ray_is_said_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run_door(lambda: classify.main(["train", "--data", "pets", "--cluster", "ray"])) == 2
+    said = capsys.readouterr().err
+    assert said == "--cluster ray: Ray is not installed: pip install -r requirements-ray.txt\n"
+
+
+def test_workers_run_the_command_without_what_is_said_to_the_launcher() -> None:
+    words = [
+        "--run-dir",
+        "logs/a b",
+        "--cluster",
+        "ray",
+        "--train.epochs=3",
+        "--workers=2",
+        "--train.freeze_epochs",
+        "1",
+    ]
+    request = training_request("", RunConfig, words)
+    assert (request.cluster, request.workers) == ("ray", 2)
+    expected = ("train.py", "--run-dir", "logs/a b", "--train.epochs=3", "--train.freeze_epochs", "1")
+    assert request.command == expected
+
+
+@pytest.mark.parametrize("words", [["--workers", "2"], ["--cluster", "ray", "--workers", "0"]])
+def test_a_number_of_workers_needs_a_cluster_and_is_positive(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match="--workers"):
+        training_request("", RunConfig, words)
+
+
+@pytest.mark.slow
+def test_ray_starts_workers_passes_on_what_the_first_says_and_stops_them(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
+    data, run = draw_folders(tmp_path / "data", train=4, val=3), tmp_path / "run"
+    words = [
+        *(f"--data={data}", "--backbone=mobilenet_v1_0.25_shallow", "--data.threads=1", "--model.input_size=32"),
+        *("--train.freeze_epochs=0", "--train.batch_size=4", "--run-dir", str(run)),
+    ]
+    ray = ["--cluster", "ray", "--workers", "2"]
+    door = [sys.executable, str(ROOT / "classify.py"), "train"]
+    # Outside the checkout: relative paths and the program are found all the same.
+    with (tmp_path / "said").open("w") as said:
+        started = subprocess.Popen(
+            [*door, *words, "--train.epochs=100000", *ray], cwd=tmp_path, stdout=said, stderr=said, env={**os.environ}
+        )
+    limit = time.monotonic() + LONGEST_S
+    while not (run / "last").exists():
+        assert started.poll() is None, (tmp_path / "said").read_text()
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(LONGEST_S) == 143
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert any(re.fullmatch(r"epoch 1/100000: .*", line) for line in lines)
+    assert [line for line in lines if line.startswith("stopped; go on with: python classify.py train --resume")]
+    assert any(line.startswith("worker 1 (") and "stopped; go on with" in line for line in lines)
+    assert read_checkpoint(run / "last").info["position"]["step"] > 0

@@ -1,0 +1,124 @@
+"""A step on two devices against the same step on one: ``python -m tests.two_replicas FOLDER``, photos go there.
+
+In a process of its own, because a device is cut in two before TensorFlow begins. The detector is an EfficientNet with
+every part of a large one, and as few layers as that takes. The classifier has fewer, and is traced as in a run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from engine.averaging import WeightAverage
+from engine.checkpoint import model_tensors
+from engine.classification_task import ClassificationTask
+from engine.detection_task import DetectionTask
+from engine.learner import Learner
+from engine.task import Task
+from nets.backbones import BACKBONES
+from nets.backbones.efficientnet import EfficientNet
+from nets.classifier import build_classifier_of
+from nets.detector import build_detector
+from tests.drawn_data import draw_photo
+from tests.labelled_folders import CLASSES, draw_folders
+from tests.specs import detector_spec
+from utils.classifier_config import ClassifierLossConfig, ClassifierRunConfig, ClassifierSpec
+from utils.config import RunConfig, TrainConfig
+from utils.image_folders import read_image_folders
+
+TINY = "efficientnet_tiny"
+OFTEN = 0.8
+"""How often the last block drops out: in one step, some blocks do."""
+KINDS = ("kernel", "gamma", "beta", "bias", "moving_mean", "moving_variance")
+
+
+class Step(NamedTuple):
+    """Loss parts of a step, weights before it, and what it added to each."""
+
+    losses: np.ndarray
+    before: dict[str, np.ndarray]
+    added: dict[str, np.ndarray]
+
+
+def main(folder: Path) -> None:
+    """Raises AssertionError where the two differ."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    taps = "block3a_project_bn", "block5b_add", "block7a_project_bn"
+    BACKBONES[TINY] = replace(
+        BACKBONES["efficientnet_b0"], name=TINY, architecture=EfficientNet(0.25, 0.5, 0.2), taps=taps
+    )
+    # A second MirroredStrategy would number its sums from the start again, which the runtime takes for the first's.
+    strategies = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    for name, make_task, traced, accumulate in (
+        ("classifier", classification, True, 1),
+        ("classifier", classification, False, 3),
+        ("detector", detection, False, 1),
+    ):
+        # Tracing the detector's step, for one device and for two, would take most of a minute.
+        tf.config.run_functions_eagerly(not traced)
+        one, two = (learned_step(strategy, partial(make_task, folder), accumulate) for strategy in strategies)
+        print(name, "differs by", compare(one, two))
+
+
+def detection(folder: Path) -> DetectionTask:
+    """Four photos with none to three objects."""
+    spec = detector_spec(
+        backbone=TINY, input_size=64, class_names=("red", "blue"), decode="bounded", stochastic_depth=OFTEN
+    )
+    records = [draw_photo(folder / f"{i}.png", i, objects=i) for i in range(4)]
+    return DetectionTask(RunConfig(), spec, build_detector(spec), records, records)
+
+
+def classification(folder: Path) -> ClassificationTask:
+    """Six photos of three classes."""
+    images = read_image_folders(str(draw_folders(folder / "labelled", train=2, val=1))).train
+    spec = ClassifierSpec(CLASSES, "mobilenet_v1_0.25_shallow", 64)
+    config = ClassifierRunConfig(loss=ClassifierLossConfig(label_smoothing=0.1))
+    return ClassificationTask(config, spec, build_classifier_of(spec), images, images, keep_decoded=False)
+
+
+def learned_step(strategy: tf.distribute.Strategy, make_task: Callable[[], Task], accumulate: int) -> Step:
+    """One step with everything that is summed over devices: loss, statistics, dropout, clipping, L2."""
+    with strategy.scope():
+        task = make_task()
+    batch = next(task.val_data.validation_batches(len(task.val_data)))
+    before = model_tensors(task.model)
+    config = replace(TrainConfig(), optimizer="sgd", clip_norm=1.0, head_l2=1e-3, accumulate=accumulate)
+    average = WeightAverage(task.model, 0.5, strategy)
+    losses = Learner(task, config, strategy, False, average).train_step(batch, 1.0)
+    after = model_tensors(task.model)
+    for path, value in average.tensors().items():
+        # The first update keeps a tenth.
+        np.testing.assert_allclose(
+            value, 0.1 * before[f"model/{path}"] + 0.9 * after[f"model/{path}"], rtol=1e-5, atol=1e-6
+        )
+        for copy in strategy.experimental_local_results(average.averages[path]):
+            np.testing.assert_array_equal(copy, value)
+    return Step(losses, before, {name: after[name].astype(float) - before[name] for name in after})
+
+
+def compare(one: Step, two: Step) -> float:
+    """The largest difference of the updates of a kind, as a share."""
+    np.testing.assert_allclose(one.losses, two.losses, rtol=2e-4)
+    assert set(one.added) == set(two.added), set(one.added) ^ set(two.added)
+    shares = []
+    for kind in KINDS:
+        names = [name for name in one.added if name.endswith(kind)]
+        assert all(np.array_equal(one.before[name], two.before[name]) for name in names)
+        step, other = (np.concatenate([run.added[name].ravel() for name in names]) for run in (one, two))
+        shares.append(float(np.linalg.norm(step - other) / np.linalg.norm(step)))
+    # Updates agree up to what summing floats in another order does to a gradient.
+    assert max(shares) < 0.02, dict(zip(KINDS, shares, strict=True))
+    return max(shares)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
