@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.arguments import Parser, count, share
+from utils.artifact_files import RUNTIMES
 from utils.classes import read_classes
 from utils.door import run_door
 from utils.errors import ConfigError
@@ -37,7 +38,7 @@ Measured = tuple[Metrics, Sequence[GroundTruth], dict[str, Detections]]
 def _parser() -> Parser:
     made = Parser(DESCRIPTION)
     source = made.add_argument_group("what to measure")
-    source.add_argument("--weights", help="checkpoint that train.py wrote, such as logs/first/best")
+    source.add_argument("--weights", help="checkpoint such as logs/first/best, run, or exported file")
     source.add_argument("--voc", help="VOCdevkit folder, which holds VOC2007 or the like")
     source.add_argument("--year", default="2007", help="year of --voc (default: 2007)")
     source.add_argument("--set", default="test", help="split in ImageSets/Main of --voc (default: test)")
@@ -45,6 +46,7 @@ def _parser() -> Parser:
     source.add_argument("--from-files", metavar="DIR", help="folder with ground-truth/ and detection-results/")
     source.add_argument("--classes", help="class list for --from-files (default: DIR/classes.txt, or the names met)")
     how = made.add_argument_group("how")
+    how.add_argument("--runtime", choices=RUNTIMES, help="what computes the network (default: as the weights ask)")
     how.add_argument("--score", type=share, default=0.5, help="score where P, R, F1, confusion are taken (0.5)")
     how.add_argument("--batch", type=count, default=8, help="images at once (default: 8)")
     how.add_argument("--out", help="output folder (default: map_out; with --from-files DIR_metrics)")
@@ -90,7 +92,7 @@ def _by_running(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
     from utils.voc import load_ground_truth
     from yolo import Detector
 
-    detector, remarks = Detector(arguments.weights), FailFast()
+    detector, remarks = Detector(arguments.weights, runtime=arguments.runtime), FailFast()
     names, ignore_exif = detector.class_names, detector.spec.ignore_exif
     if arguments.list:
         samples = ground_truths_for(read_annotation_list(arguments.list, len(names)), names, ignore_exif)
@@ -98,9 +100,8 @@ def _by_running(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
         samples = load_ground_truth(arguments.voc, arguments.year, arguments.set, names, ignore_exif, remarks)
     for line in remarks.warning_lines():
         reporter.say(line)
-    metrics, detections = evaluate_records(
-        detector.predictor, samples, batch_size=arguments.batch, score_threshold=arguments.score, reporter=reporter
-    )
+    how = {"batch_size": arguments.batch, "score_threshold": arguments.score, "reporter": reporter}
+    metrics, detections = evaluate_records(detector.predictor, samples, **how)
     return metrics, [truth for _, truth in samples], detections
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.arguments import Parser, count, share
+from utils.artifact_files import RUNTIMES, find_weights
 from utils.door import run_door
+from utils.files import refuse_replacing
 from utils.progress import Reporter
 from utils.quiet import allow_any_name, quieten_libraries
 
@@ -37,7 +39,8 @@ def arguments(argv: Sequence[str] | None) -> Namespace:
     made.epilog = EPILOG
     add = made.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="image, directory, glob pattern, video, webcam number, stream URL")
-    add("--weights", required=True, metavar="FILE", help="checkpoint such as logs/first/best, or a run directory")
+    add("--weights", required=True, metavar="FILE", help="checkpoint such as logs/first/best, run, or exported file")
+    add("--runtime", choices=RUNTIMES, help="what computes the network (default: what the weights are made for)")
     add("--out", default="predictions", type=Path, metavar="DIR", help="where results go (default: predictions)")
     add("--score", type=share, default=0.5, help="lowest score to show, 0..1 (default: 0.5)")
     add("--iou", type=share, default=0.3, help="overlap above which the weaker of two boxes goes (default: 0.3)")
@@ -69,8 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     reporter = Reporter()
     sources = find_sources(given.sources, given.recursive, skip=given.out)
-    refuse_overwriting(sources, given.out, [file for file in (given.json, given.csv) if file])
-    detector = Detector(given.weights, given.score, given.iou, given.batch, given.ignore_exif or None)
+    weights = find_weights(given.weights)
+    refuse_replacing({"--json": given.json, "--csv": given.csv}, {"weights": weights})
+    refuse_overwriting(sources, given.out, [file for file in (given.json, given.csv) if file], weights)
+    detector = Detector(weights, given.score, given.iou, given.batch, given.ignore_exif or None, given.runtime)
     if note := missing_note(detector.class_names):
         reporter.say(note)
     viewer = _viewer(reporter) if given.show else None

@@ -24,14 +24,12 @@ import numpy as np
 from utils.config import DetectorSpec
 from utils.errors import ConfigError, DataError
 from utils.images import pixels_of, read_for_detector
-from utils.quiet import native_stderr_held_back
-from utils.run_files import find_checkpoint
 from utils.types import Detections, ImageArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from engine.inference import Predictor
+    from engine.photo_detector import PhotoDetector
 
 __all__ = ["Detections", "Detector"]
 
@@ -42,13 +40,16 @@ class Detector:
     """A trained detector.
 
     Args:
-        weights: a checkpoint such as ``logs/first/best``, or a run directory: then its best, else its last.
+        weights: a checkpoint such as ``logs/first/best``, a run directory (its best, else its last), or what export.py
+            wrote: an .onnx file, the folder of an OpenVINO model or of a SavedModel.
         score: detections below this score are left out, 0..1.
         iou: of two detections of one class that overlap by more than this, the weaker is left out, 0..1.
         batch_size: images given to the network at once.
         ignore_exif: leave the EXIF orientation of photos alone; None does as in training.
+        runtime: onnxruntime, openvino or tensorflow; None: the one made for these weights; no other loads.
 
-    ConfigError for values out of range, FileError when the checkpoint is missing, foreign or damaged.
+    ConfigError for values out of range and for a runtime that is missing or does not fit, FileError when the weights
+    are missing, foreign or damaged.
     """
 
     def __init__(
@@ -58,17 +59,15 @@ class Detector:
         iou: float = 0.3,
         batch_size: int = 8,
         ignore_exif: bool | None = None,
+        runtime: str | None = None,
     ) -> None:
         check_threshold("score", score)
         check_threshold("iou", iou)
         if batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size}: must be at least 1")
-        checkpoint = find_checkpoint(weights)
-        # TensorFlow takes seconds to load, which whoever gave a wrong path should not wait for.
-        with native_stderr_held_back():
-            from engine.inference import Predictor
+        from engine.runtimes.choice import load_detector
 
-        self.predictor: Predictor = Predictor.load(checkpoint)
+        self.predictor: PhotoDetector = load_detector(weights, runtime)
         self.score = score
         self.iou = iou
         self.batch_size = batch_size

@@ -14,6 +14,8 @@ from utils.errors import ConfigError
 
 WRITABLE = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 """Picture formats that are written; results of others become PNG."""
+TEXTS, CROPS, HEATMAPS = "txt", "crops", "heatmaps"
+"""What goes beside the pictures, each in a folder of its own."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,17 @@ def name_outputs(sources: Sources) -> list[OutputNames]:
     return [OutputNames(*names) for names in zip(pictures, _made_different(full), strict=True)]
 
 
-def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path]) -> None:
-    """ConfigError when results would go where inputs lie: into their directory, or onto one of them."""
-    inputs = {os.path.realpath(path) for path in sources.files}
+def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path], weights: Path) -> None:
+    """ConfigError when results could go where inputs or the weights lie: into their directory, or onto one of them."""
+    inputs = {os.path.realpath(path): path for path in sources.files}
     out = os.path.realpath(out_dir)
     if out in {os.path.dirname(path) for path in inputs}:
         raise ConfigError(f"--out: {out_dir}: is the directory of the input; results need a directory of their own")
-    for image in sources.images:
-        if os.path.realpath(out_dir / image.folder) == os.path.dirname(os.path.realpath(image.path)):
-            raise ConfigError(f"--out: {out_dir}: {image.path} lies where its result would go; choose another")
+    pictures = {os.path.realpath(out_dir / name.picture) for name in name_outputs(sources)}
+    folders = tuple(os.path.join(os.path.realpath(out_dir / folder), "") for folder in (TEXTS, CROPS, HEATMAPS))
+    for path, given in {**inputs, os.path.realpath(weights): weights}.items():
+        if path in pictures or path.startswith(folders):
+            raise ConfigError(f"--out: {out_dir}: {given} lies where a result would go; choose another")
     refuse_inputs_as_files(sources, files)
 
 

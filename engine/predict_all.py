@@ -15,11 +15,11 @@ from engine.viewer import Viewer
 from utils.progress import Reporter
 
 if TYPE_CHECKING:
-    from engine.inference import Predictor
+    from engine.photo_detector import PhotoDetector
 
 
 def predict_all(
-    predictor: Predictor,
+    predictor: PhotoDetector,
     sources: Sources,
     options: PredictOptions,
     reporter: Reporter,

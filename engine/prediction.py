@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.interrupts import StopRequest
-from engine.naming import OutputNames
+from engine.naming import CROPS, HEATMAPS, TEXTS, OutputNames
 from engine.outputs import ResultLog, detection_text, save_crops, save_picture
 from engine.pipeline import batches, in_order
 from engine.sources import ImageInput
@@ -25,7 +25,7 @@ from utils.progress import Reporter
 from utils.types import Detections, ImageArray
 
 if TYPE_CHECKING:
-    from engine.inference import Predictor
+    from engine.photo_detector import PhotoDetector
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Prediction:
     ``tell`` gets the lines the user asked for, ``reporter`` progress and remarks; ``stop`` is looked at after a batch.
     """
 
-    predictor: Predictor
+    predictor: PhotoDetector
     options: PredictOptions
     log: ResultLog
     reporter: Reporter
@@ -118,10 +118,10 @@ class Prediction:
         self.log.add(source, (pixels.shape[0], pixels.shape[1]), detections, **more)
         self.summary.counts.update(detections.names)
         if self.options.txt:
-            file = self.options.out_dir / "txt" / stem.with_name(f"{stem.name}.txt")
+            file = self.options.out_dir / TEXTS / stem.with_name(f"{stem.name}.txt")
             write_atomically(file, detection_text(detections))
         if self.options.crops:
-            save_crops(self.options.out_dir / "crops", stem, pixels, detections)
+            save_crops(self.options.out_dir / CROPS, stem, pixels, detections)
 
     def show(self, drawn: ImageArray, title: str, wait: bool) -> bool:
         """Shows a result where a window is wanted. False once the user has closed it."""
@@ -166,7 +166,7 @@ class Prediction:
         self.record(str(image.path), name.stem, pixels, detections, output=str(output))
         if self.options.heatmap:
             heat = overlay_heat(pixels, self.predictor.objectness_map(pixels))
-            save_picture(self.options.out_dir / "heatmaps" / name.picture, heat)
+            save_picture(self.options.out_dir / HEATMAPS / name.picture, heat)
         self.summary.images += 1
         if self.options.count:
             self.tell(f"{image.path}: {counted(Counter(detections.names))}")

@@ -1,0 +1,83 @@
+"""From photos to detections, whatever computes the network: the one path that all runtimes share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from utils.boxes import clip
+from utils.config import DetectorSpec
+from utils.letterbox import Placement, place, resize_into
+from utils.postprocess import Found
+from utils.types import Detections, FloatArray, ImageArray, IntArray
+
+
+class PhotoDetector(ABC):
+    """A detector ready to use. ``spec`` says what it finds and how photos are fed to it."""
+
+    def __init__(self, spec: DetectorSpec) -> None:
+        self.spec = spec
+
+    @abstractmethod
+    def find(self, inputs: ImageArray, score: float, iou: float) -> list[Found]:
+        """What each of the prepared inputs [B, S, S, 3] holds."""
+
+    @abstractmethod
+    def objectness(self, inputs: ImageArray) -> list[FloatArray]:
+        """Of each level the best objectness of a cell, [B, G, G] in 0..1, for inputs [B, S, S, 3].
+
+        ConfigError where only boxes come out of the network.
+        """
+
+    def predict_batch(self, images: Sequence[ImageArray], score: float = 0.5, iou: float = 0.3) -> list[Detections]:
+        """Detections of each RGB uint8 image [H, W, 3] of any size, boxes in its own pixels, best first.
+
+        Args:
+            images: at least one.
+            score: lowest score to report.
+            iou: overlap above which the weaker of two boxes of a class goes.
+        """
+        placements, inputs = self.prepare(images)
+        return [self._detections(*pair) for pair in zip(self.find(inputs, score, iou), placements, strict=True)]
+
+    def objectness_map(self, image: ImageArray) -> FloatArray:
+        """Where the detector sees any object: [H, W] float32 in 0..1, aligned with ``image`` [H, W, 3]."""
+        (placement,), inputs = self.prepare([image])
+        squares = [level[0] for level in self.objectness(inputs)]
+        return _aligned(squares, placement, self.spec.input_size)
+
+    def prepare(self, images: Sequence[ImageArray]) -> tuple[list[Placement], ImageArray]:
+        """The network's input [B, S, S, 3] uint8, and where each image lies in it."""
+        size = self.spec.input_size
+        placements = [place((image.shape[0], image.shape[1]), size, self.spec.resize) for image in images]
+        pairs = zip(images, placements, strict=True)
+        return placements, np.stack([resize_into(image, placement, size) for image, placement in pairs])
+
+    def _detections(self, found: Found, placement: Placement) -> Detections:
+        boxes = placement.to_image(found.boxes_xyxy.astype(np.float64) * self.spec.input_size)
+        boxes = clip(boxes, placement.size_hw).astype(np.float32)
+        # What lay wholly in the padding is nothing in the photo.
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        class_ids = found.class_ids.astype(np.int64)[inside]
+        names = tuple(self.spec.class_names[i] for i in class_ids)
+        return Detections(boxes[inside], found.scores[inside], class_ids, names)
+
+
+def unpadded(boxes_xyxy: FloatArray, scores: FloatArray, class_ids: FloatArray, counts: IntArray) -> list[Found]:
+    """Splits a batch as ``nets.nms.PaddedDetections`` holds it into its images."""
+    return [
+        Found(boxes_xyxy[i, :count], scores[i, :count], class_ids[i, :count].astype(np.int64))
+        for i, count in enumerate(counts.tolist())
+    ]
+
+
+def _aligned(squares: Sequence[FloatArray], placement: Placement, input_size: int) -> FloatArray:
+    """The strongest of the levels at each pixel of the photo. [G, G] each -> [H, W]."""
+    side = (input_size, input_size)
+    enlarged = [cv2.resize(s.astype(np.float32), side, interpolation=cv2.INTER_LINEAR) for s in squares]
+    (left, top), (height, width) = placement.offset_xy, placement.resized_hw
+    inner = np.max(enlarged, axis=0)[top : top + height, left : left + width]
+    return cv2.resize(inner, placement.size_hw[::-1], interpolation=cv2.INTER_LINEAR)

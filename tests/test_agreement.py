@@ -1,0 +1,119 @@
+"""How workers agree, with threads for processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from engine.dataset import Batch, Shard
+from engine.interrupts import StoppedError, StopRequest
+from engine.workers import Workers
+from utils.cluster import Cluster
+from utils.errors import ConfigError, DataError
+
+ADDRESSES = ("a:1", "b:2")
+
+
+class Meeting:
+    """Where two threads add up what they bring."""
+
+    def __init__(self) -> None:
+        self.barrier = threading.Barrier(2, timeout=20)
+        self.brought: list[Any] = [None, None]
+
+    def sum(self, index: int, values: np.ndarray) -> np.ndarray:
+        self.brought[index] = np.asarray(values, np.float64)
+        self.barrier.wait()
+        total = sum(self.brought)
+        self.barrier.wait()
+        return total
+
+
+class Threaded(Workers):
+    def __init__(self, index: int, meeting: Meeting) -> None:
+        self.cluster, self.meeting = Cluster(ADDRESSES, index), meeting
+        self.alone, self.chief, self.shard = False, index == 0, Shard(index, 2)
+        self.listen(StopRequest())
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        return self.meeting.sum(self.cluster.index, values)
+
+
+def both(work: Callable[[Threaded], Any]) -> list[Any]:
+    """What ``work`` gives or raises on each of two workers."""
+    meeting = Meeting()
+
+    def outcome(index: int) -> Any:
+        try:
+            return work(Threaded(index, meeting))
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(outcome, range(2)))
+
+
+def batches(worker: Workers, bad_step: int | None = None) -> Iterator[Batch]:
+    for step in range(4):
+        if worker.cluster.index == 1 and step == bad_step:
+            raise DataError("gone.jpg: no such image")
+        yield Batch(np.zeros([1, 1, 1, 3], np.uint8), {}, (str(step),), dropped=worker.cluster.index + 1)
+
+
+def test_without_incident_all_take_every_step_and_know_what_all_dropped() -> None:
+    taken = both(lambda worker: [(batch.paths, batch.dropped) for batch in worker.in_step(batches(worker))])
+    assert taken == [[((str(step),), 3) for step in range(4)]] * 2
+
+
+def test_a_stop_asked_of_one_stops_all_after_the_same_step() -> None:
+    def work(worker: Threaded) -> tuple[list[int], int]:
+        door = StopRequest()
+        shared, steps = worker.listen(door), []
+        with suppress(StoppedError):
+            for step, _ in enumerate(worker.in_step(batches(worker))):
+                steps.append(step)
+                if worker.chief and step == 1:
+                    door.exit_code = 143
+        assert shared.made
+        return steps, door.exit_code
+
+    assert both(work) == [([0, 1], 143)] * 2
+
+
+def test_a_stop_while_one_does_its_part_is_everybodys_when_the_part_is_done() -> None:
+    def work(worker: Threaded) -> int:
+        door = StopRequest()
+        worker.listen(door)
+        with suppress(StoppedError):
+            with worker.part():
+                if not worker.chief:
+                    door.exit_code = 130
+                    raise StoppedError
+            return 0
+        return door.exit_code
+
+    assert both(work) == [130, 130]
+
+
+def test_data_that_one_cannot_use_ends_all_and_is_said_where_it_lies() -> None:
+    def work(worker: Threaded) -> None:
+        for _ in worker.in_step(batches(worker, bad_step=2)):
+            pass
+
+    first, second = both(work)
+    assert isinstance(first, DataError)
+    assert str(first) == "worker 1 (b:2): cannot use its data; its own output says why"
+    assert isinstance(second, DataError)
+    assert str(second) == "gone.jpg: no such image"
+
+
+def test_workers_that_differ_are_refused_and_named() -> None:
+    assert both(lambda worker: worker.refuse_differences(lambda: b"same")) == [None, None]
+    for error in both(lambda worker: worker.refuse_differences(lambda: bytes([worker.cluster.index]))):
+        assert isinstance(error, ConfigError)
+        assert str(error).startswith("worker 1 (b:2): config, data or weights: not those of worker 0 (a:1)")

@@ -1,0 +1,319 @@
+"""Exported files: what they say, what they find, and how export.py judges them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import export
+import get_map
+from engine.export import jobs, parity
+from engine.inference import Predictor
+from engine.runtimes.choice import load_detector, load_exported
+from tests.conftest import ROOT
+from tests.drawn_data import draw_lists
+from tests.fake_predictor import write_picture
+from tests.small_run import noise, small_spec, write_run
+from utils.box_matching import agreement
+from utils.door import run_door
+from utils.errors import ConfigError, FileError, ParityError
+from utils.records import write_annotation_list
+from utils.types import Detections, ImageArray, Record
+
+for package in ("onnx", "tf2onnx", "onnxruntime"):
+    pytest.importorskip(package, reason=f"{package} is not installed: pip install -r requirements-export.txt")
+
+SCORE, IOU = 0.4, 0.45
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "TIMED_BATCHES", 1)
+        patch.setattr(parity, "TIMED_S", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_run(tmp_path_factory.mktemp("run"))
+    lists = draw_lists(folder / "data", train=3, val=4)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"val": str(lists["val"])}}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(run: Path) -> Predictor:
+    return Predictor.load(run / "best")
+
+
+@pytest.fixture(scope="module")
+def raw_folder(run: Path, quick: None) -> Path:
+    records = []
+    # Calibrated on what the statistics of its batch normalization fit.
+    for number, photo in enumerate(noise(8, 1)):
+        write_picture(run / f"{number}.png", photo)
+        records.append(Record(str(run / f"{number}.png"), np.zeros((0, 4)), np.zeros(0, np.int64)))
+    write_annotation_list(run / "calibrate.txt", records)
+    formats = ("onnx", "saved_model", "onnx-int8")
+    lists = ("--calibrate", str(run / "calibrate.txt"), "--measure", str(run / "data" / "val.txt"))
+    words = [str(run), "--images", "3", "--format", *formats, *lists, "--license", "CC0"]
+    # The int8 ranges of a network that was not trained are too coarse for its mAP.
+    with pytest.raises(ParityError, match=r"^\S*best_int8\.onnx: mAP@0\.5 is") as caught:
+        export.main(words)
+    assert caught.value.exit_code == 3
+    return run / "export"
+
+
+@pytest.fixture(scope="module")
+def raw_file(raw_folder: Path) -> Path:
+    return raw_folder / "best.onnx"
+
+
+@pytest.fixture(scope="module")
+def nms_folder(run: Path, quick: None) -> Path:
+    formats = ("onnx", "openvino") if importlib.util.find_spec("openvino") else ("onnx",)
+    words = ("--format", *formats, "--nms", "--score", str(SCORE), "--iou", str(IOU))
+    assert run_door(lambda: export.main([str(run), "--images", "3", *words])) == 0
+    return run / "export"
+
+
+@pytest.fixture(scope="module")
+def nms_file(nms_folder: Path) -> Path:
+    return nms_folder / "best_nms.onnx"
+
+
+def same(one: list[Detections], other: list[Detections], score: float) -> bool:
+    found = agreement(zip(one, other, strict=True), score, 0.05, 2e-3)
+    assert found.matched > 20
+    return found.unmatched == 0
+
+
+def test_the_file_says_what_it_is(raw_file: Path, checkpoint: Predictor) -> None:
+    artifact = load_exported(raw_file).artifact
+    assert artifact.spec == checkpoint.spec == small_spec()
+    assert (artifact.precision, artifact.nms, artifact.license) == ("float32", False, "CC0")
+    assert {"tensorflow", "keras", "onnx", "tf2onnx"} <= artifact.versions.keys()
+
+
+def test_the_report_tells_differences_boxes_speed_size_and_map(raw_file: Path) -> None:
+    report = json.loads((raw_file.parent / "best.onnx.parity.json").read_text())
+    assert report["size_bytes"] == raw_file.stat().st_size
+    assert report["raw_max_abs"] < 0.01
+    assert report["raw_max_rel"] < 0.002
+    assert report["boxes"]["matched"] == report["boxes"]["first"] == report["boxes"]["second"] > 20
+    assert report["images"] == 3
+    assert report["problems"] == []
+    for side in ("this", "checkpoint"):
+        assert report[side]["batch_1"]["median_ms"] > 0
+    assert report["this"]["voc_map_50"] == pytest.approx(report["checkpoint"]["voc_map_50"], abs=0.001)
+
+
+def test_raw_outputs_boxes_and_heat_are_the_checkpoints_at_any_batch(raw_file: Path, checkpoint: Predictor) -> None:
+    detector = load_exported(raw_file)
+    for images in (noise(1, 3), noise(5, 4)):
+        _, inputs = checkpoint.prepare(images)
+        expected = checkpoint.raw_graph(inputs)
+        for level, output in detector.raw(inputs).items():
+            np.testing.assert_allclose(output, expected[level], atol=0.01)
+        expected_boxes = checkpoint.predict_batch(images, SCORE, IOU)
+        assert same(detector.predict_batch(images, SCORE, IOU), expected_boxes, SCORE)
+    (image,) = noise(1, 5)
+    np.testing.assert_allclose(detector.objectness_map(image), checkpoint.objectness_map(image), atol=0.01)
+
+
+PLAIN = """
+import sys
+import numpy as np, onnxruntime
+inputs = np.load(sys.argv[2])
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+names = [output.name for output in session.get_outputs()]
+given = {"images": inputs}
+if sys.argv[4:]:
+    given |= {name: np.array(value, np.float32) for name, value in zip(("score", "iou"), sys.argv[4:])}
+np.savez(sys.argv[3], **dict(zip(names, session.run(names, given))))
+assert not {"engine", "utils", "nets", "tensorflow", "keras"} & set(sys.modules)
+"""
+
+
+def in_a_fresh_process(file: Path, inputs: ImageArray, folder: Path, *thresholds: str) -> dict[str, np.ndarray]:
+    np.save(folder / "in.npy", inputs)
+    words = [sys.executable, "-I", "-c", PLAIN, str(file), str(folder / "in.npy"), str(folder / "out.npz"), *thresholds]
+    subprocess.run(words, check=True, cwd=folder, timeout=120)
+    return dict(np.load(folder / "out.npz"))
+
+
+@pytest.mark.parametrize("thresholds", [(), ("0.6", "0.2")], ids=["its own thresholds", "given thresholds"])
+def test_a_fresh_process_without_our_code_finds_our_boxes(
+    nms_file: Path, checkpoint: Predictor, tmp_path: Path, thresholds: tuple[str, ...]
+) -> None:
+    _, inputs = checkpoint.prepare(noise(3, 6))
+    found = in_a_fresh_process(nms_file, inputs, tmp_path, *thresholds)
+    score, iou = map(float, thresholds or (SCORE, IOU))
+    expected = checkpoint.find(inputs, score, iou)
+    assert found["counts"].tolist() == [len(one.scores) for one in expected]
+    for image, one in enumerate(expected):
+        count = len(one.scores)
+        assert count > 5
+        np.testing.assert_allclose(found["scores"][image, :count], one.scores, atol=1e-3)
+        ours = {(c, *np.round(b, 2)) for c, b in zip(one.class_ids.tolist(), one.boxes_xyxy, strict=True)}
+        theirs = zip(found["class_ids"][image, :count].astype(int), found["boxes_xyxy"][image, :count], strict=True)
+        assert len(ours & {(c, *np.round(b, 2)) for c, b in theirs}) > 0.9 * len(ours)
+
+
+def test_with_suppression_inside_the_detector_finds_the_same(nms_file: Path, checkpoint: Predictor) -> None:
+    detector = load_exported(nms_file)
+    images = noise(4, 7)
+    for score, iou in ((0.5, 0.3), (0.3, 0.5)):
+        found = detector.predict_batch(images, score, iou)
+        assert same(found, checkpoint.predict_batch(images, score, iou), score)
+    with pytest.raises(ConfigError, match="export it without --nms"):
+        detector.objectness_map(images[0])
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+import get_map
+import predict
+photo, weights, runtime, folder, score = sys.argv[1:]
+how = ["--weights", weights, "--runtime", runtime]
+found = ["--out", f"{folder}/out", "--json", f"{folder}/found.json", "--score", score, "--heatmap"]
+code = predict.main([photo, *how, *found])
+get_map.main(["--list", f"{folder}/list.txt", *how, "--out", f"{folder}/map", "--no-plots"])
+loaded = {"tensorflow", "keras", "jax", "torch"} & set(sys.modules)
+assert not loaded, loaded
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_predicting_and_measuring_run_without_tensorflow(
+    raw_file: Path, checkpoint: Predictor, tmp_path: Path, runtime: str
+) -> None:
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed: pip install -r requirements-export.txt")
+    (photo,) = noise(1, 8)
+    write_picture(tmp_path / "a.png", photo)
+    (tmp_path / "list.txt").write_text(f"{tmp_path / 'a.png'} 1,1,20,20,0\n", "utf-8")
+    words = [str(tmp_path / "a.png"), str(raw_file), runtime, str(tmp_path), str(SCORE)]
+    subprocess.run([sys.executable, "-c", WITHOUT_TENSORFLOW, *words], check=True, cwd=ROOT, timeout=120)
+    found = json.loads((tmp_path / "found.json").read_text("utf-8"))["images"][0]["detections"]
+    (expected,) = checkpoint.predict_batch([photo], SCORE, 0.3)
+    assert len(found) == len(expected) > 5
+    assert sorted(one["score"] for one in found) == pytest.approx(sorted(expected.scores.tolist()), abs=1e-3)
+
+
+def test_openvino_models_find_the_same(nms_folder: Path, checkpoint: Predictor) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install -r requirements-export.txt")
+    place = nms_folder / "best_nms_openvino"
+    images = noise(4, 9)
+    for path in (place, place / "model.xml"):
+        detector = load_detector(path)
+        assert detector.spec == small_spec()
+        assert same(detector.predict_batch(images, SCORE, IOU), checkpoint.predict_batch(images, SCORE, IOU), SCORE)
+    with pytest.raises(ConfigError, match="--format openvino"):
+        load_detector(nms_folder / "best_nms.onnx", "openvino")
+
+
+def test_saved_models_find_the_same(raw_folder: Path, checkpoint: Predictor) -> None:
+    place = raw_folder / "best_saved_model"
+    detector = load_detector(place, "tensorflow")
+    images = noise(4, 10)
+    assert same(detector.predict_batch(images, SCORE, IOU), checkpoint.predict_batch(images, SCORE, IOU), SCORE)
+    (place / "assets" / "metadata.json").unlink()
+    with pytest.raises(FileError, match=r"metadata\.json"):
+        load_detector(place)
+
+
+def test_int8_is_smaller_and_leans_the_same_way(raw_folder: Path, checkpoint: Predictor) -> None:
+    path = raw_folder / "best_int8.onnx"
+    assert path.stat().st_size < 0.5 * (raw_folder / "best.onnx").stat().st_size
+    detector = load_exported(path)
+    assert (detector.artifact.precision, detector.spec) == ("int8", small_spec())
+    _, inputs = checkpoint.prepare(noise(8, 1))
+    expected = checkpoint.raw_graph(inputs)
+    for level, output in detector.raw(inputs).items():
+        # Random weights amplify what eight bits leave out; outputs that had nothing in common would give 0.
+        assert np.corrcoef(output.ravel(), expected[level].numpy().ravel())[0, 1] > 0.4
+
+
+def test_int8_needs_photos_and_gives_raw_outputs(run: Path) -> None:
+    with pytest.raises(ConfigError, match="--calibrate LIST: missing"):
+        export.main([str(run), "--format", "onnx-int8"])
+    with pytest.raises(ConfigError, match="export it without"):
+        export.main([str(run), "--format", "onnx-int8", "--calibrate", "x", "--nms"])
+
+
+class Shifted:
+    """A session whose every output is a little off."""
+
+    def __init__(self, session: Any, by: float) -> None:
+        self.session, self.by, self.artifact = session, by, session.artifact
+
+    def run(self, inputs: Any) -> dict[str, np.ndarray]:
+        return {name: value + np.float32(self.by) for name, value in self.session.run(inputs).items()}
+
+
+@pytest.mark.parametrize(("by", "exit_code"), [(1e-4, 0), (0.05, 3)])
+def test_a_file_that_finds_something_else_ends_with_3(
+    run: Path, raw_file: Path, quick: None, monkeypatch: Any, capsys: Any, tmp_path: Path, by: float, exit_code: int
+) -> None:
+    def loaded(path: Path) -> Any:
+        detector = load_exported(path)
+        detector.session = Shifted(detector.session, by)
+        return detector
+
+    monkeypatch.setattr(jobs, "load_exported", loaded)
+    monkeypatch.setitem(jobs.WRITERS, "onnx", (lambda _, __, path: path.write_bytes(raw_file.read_bytes()), "{}.onnx"))
+    words = [str(run), "--format", "onnx", "--images", "2", "--out", str(tmp_path)]
+    assert run_door(lambda: export.main(words)) == exit_code
+    said = capsys.readouterr().err
+    assert ("boxes differ by over 0.5 px" in said) == bool(exit_code)
+    assert "compared on 2 photos of" in said
+
+
+def test_without_a_validation_list_photos_are_drawn_and_that_is_said(tmp_path: Path) -> None:
+    from engine.export.images import photos_to_compare
+
+    photos, where = photos_to_compare(tmp_path / "best", small_spec(), 2)
+    assert len(photos) == 2
+    assert "2 drawn photos" in where
+    assert "config.yaml" in where
+    again, _ = photos_to_compare(tmp_path / "best", small_spec(), 2)
+    assert all(np.array_equal(one, other) for one, other in zip(photos, again, strict=True))
+
+
+def test_damaged_and_foreign_files_are_refused(raw_file: Path, tmp_path: Path) -> None:
+    damaged, foreign = tmp_path / "damaged.onnx", tmp_path / "foreign.onnx"
+    damaged.write_bytes(raw_file.read_bytes()[:1000])
+    with pytest.raises(FileError, match="not an ONNX file"):
+        load_detector(damaged)
+    import onnx
+
+    model = onnx.load(raw_file)
+    del model.metadata_props[:]
+    onnx.save(model, foreign)
+    with pytest.raises(FileError, match="says nothing of a detector"):
+        load_detector(foreign)
+
+
+def test_get_map_measures_exported_files(raw_file: Path, run: Path, tmp_path: Path) -> None:
+    words = ["--weights", str(raw_file), "--list", str(run / "data" / "val.txt"), "--out", str(tmp_path), "--no-plots"]
+    assert run_door(lambda: get_map.main([*words, "--runtime", "onnxruntime"])) == 0
+    measured = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["voc_map_50"]
+    report = json.loads((raw_file.parent / "best.onnx.parity.json").read_text("utf-8"))
+    assert measured == pytest.approx(report["this"]["voc_map_50"])
+
+
+def test_a_missing_package_is_named_before_anything_starts(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"onnx is not installed: pip install -r requirements-export\.txt"):
+        export.main([str(tmp_path / "nowhere"), "--format", "onnx"])
