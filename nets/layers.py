@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -15,6 +15,12 @@ LEAKY_SLOPE = 0.1
 STOCHASTIC_DEPTH = 0.2
 RANDOM_STATE = "_seeds"
 """Ends the names of random generators, and of nothing else among a model's variables."""
+KernelStart = Literal["fan_out", "glorot"]
+"""How kernels are drawn: VarianceScaling(2, fan_out), truncated normal; or Glorot's uniform values.
+
+Batch normalization makes their scale nothing to the outputs. It decides how fast Adam turns them: depthwise kernels of
+fan-out values are so large that MobileNets hardly learn.
+"""
 
 
 def seed_for(seed: int, name: str) -> int:
@@ -222,7 +228,8 @@ class LayerFactory:
     batch_norm_momentum: float = 0.99
     batch_norm_epsilon: float = 1e-3
     kernel_std: float | None = None
-    """Standard deviation of normal kernels; None: VarianceScaling(2, fan_out), truncated normal."""
+    """Standard deviation of normal kernels; None: as ``kernel_start`` says."""
+    kernel_start: KernelStart = "fan_out"
     stochastic_depth: float = STOCHASTIC_DEPTH
     """How often the last block of a network drops out of a training step; earlier ones do so less, in proportion."""
 
@@ -231,6 +238,8 @@ class LayerFactory:
         seed = seed_for(self.seed, name)
         if self.kernel_std is not None:
             return keras.initializers.RandomNormal(stddev=self.kernel_std, seed=seed)
+        if self.kernel_start == "glorot":
+            return keras.initializers.GlorotUniform(seed=seed)
         return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal", seed=seed)
 
     def conv(

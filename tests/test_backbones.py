@@ -280,6 +280,21 @@ def test_freezing_the_trunk_leaves_the_top_to_learn(name: str) -> None:
     assert found == set(backbone_spec(name).top_layers)
 
 
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1_0.25", "mobilenet_v2_0.35", "densenet_2-3-1-2"])
+def test_kernels_are_drawn_as_keras_draws_them(name: str) -> None:
+    def starts(model: keras.Model) -> dict[str, dict]:
+        found = {}
+        for layer in model.layers:
+            for field in ("kernel_initializer", "depthwise_initializer"):
+                if isinstance(drawn := getattr(layer, field, None), keras.initializers.Initializer):
+                    config = drawn.get_config()
+                    found[layer.name] = {"class": type(drawn).__name__, **{k: config[k] for k in config if k != "seed"}}
+        # The official EfficientNet tops are drawn for exactly 1000 classes.
+        return {layer: start for layer, start in found.items() if layer not in backbone_spec(name).top_layers}
+
+    assert starts(build_classifier(name)) == starts(official_model(name, 224, True))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_start_follows_from_the_seed_alone(name: str) -> None:
     first, again, other = (build_backbone(name, seed=seed).get_weights() for seed in (1, 1, 2))

@@ -36,7 +36,7 @@ def build_backbone(
     ``input_shape``; ValueError for any other tensor, on which the network can be called instead.
     """
     spec = backbone_spec(name)
-    make = LayerFactory(seed, batch_norm_momentum, stochastic_depth=stochastic_depth)
+    make = _layers(spec, seed, batch_norm_momentum, stochastic_depth)
     inputs, features = _trunk(spec, input_shape, input_tensor, make)
     whole = keras.Model(inputs, features)
     outputs = {level: whole.get_layer(tap).output for level, tap in zip(LEVELS, spec.taps, strict=True)}
@@ -66,7 +66,7 @@ def build_classifier(
     spec = backbone_spec(name)
     if weights in ("imagenet", "package") and classes != 1000 and not fresh_top:
         raise ClassCountError(f"classes: {classes}: the ImageNet weights know 1000")
-    make = LayerFactory(seed, batch_norm_momentum, stochastic_depth=stochastic_depth)
+    make = _layers(spec, seed, batch_norm_momentum, stochastic_depth)
     inputs, features = _trunk(spec, input_shape, input_tensor, make)
     model = keras.Model(inputs, spec.architecture.top(features, classes, make, probabilities), name=name)
     fresh = (spec.classification_layer,) if fresh_top else ()
@@ -80,6 +80,10 @@ def trunk_layers(classifier: keras.Model, name: str) -> list[keras.layers.Layer]
     layers = list(classifier.layers)
     last = classifier.get_layer(backbone_spec(name).taps[-1])
     return layers[: layers.index(last) + 1]
+
+
+def _layers(spec: BackboneSpec, seed: int, batch_norm_momentum: float, stochastic_depth: float) -> LayerFactory:
+    return LayerFactory(seed, batch_norm_momentum, stochastic_depth=stochastic_depth, kernel_start=spec.kernel_start)
 
 
 def _trunk(spec: BackboneSpec, input_shape: Shape, input_tensor: Any, make: LayerFactory) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from nets.backbones.densenet import DenseNet
 from nets.backbones.efficientnet import EfficientNet
 from nets.backbones.mobilenet_v1 import MobileNetV1
 from nets.backbones.mobilenet_v2 import MobileNetV2
-from nets.layers import LayerFactory, Normalisation, multiple_of_8
+from nets.layers import KernelStart, LayerFactory, Normalisation, multiple_of_8
 from utils.errors import ConfigError, did_you_mean
 
 
@@ -59,7 +59,8 @@ class BackboneSpec:
 
     ``taps`` are the layers whose outputs are P3, P4, P5; the trunk ends at P5. ``top_layers`` are those with weights
     after it, the classification layer last. ``head_widths`` None means the taps' channels. Where ``older_names``, the
-    official files name their layers as an older Keras did, in the order of the network's.
+    official files name their layers as an older Keras did, in the order of the network's. ``kernel_start`` is how
+    keras.applications draws the kernels.
     """
 
     name: str
@@ -73,6 +74,7 @@ class BackboneSpec:
     older_names: bool = False
     head_widths: tuple[int, int, int] | None = None
     separable_head: bool = False
+    kernel_start: KernelStart = "fan_out"
     packaged: PackagedFile | None = None
 
     @property
@@ -116,6 +118,7 @@ def _mobilenet_v1(alpha: float, shallow: bool = False, file: str = "") -> Backbo
         without_top=OfficialFile(f"{path}_no_top.h5") if file else None,
         head_widths=_scaled_widths(alpha),
         separable_head=True,
+        kernel_start="glorot",
     )
 
 
@@ -135,6 +138,7 @@ def _mobilenet_v2(
         older_names=True,
         head_widths=_scaled_widths(alpha),
         separable_head=True,
+        kernel_start="glorot",
     )
 
 
@@ -151,6 +155,7 @@ def _densenet(size: str, blocks: tuple[int, int, int, int], md5: tuple[str, str]
         without_top=OfficialFile(f"{path}_notop.h5", md5[1]) if md5 else None,
         older_names=True,
         head_widths=HEAD_WIDTHS,
+        kernel_start="glorot",
     )
 
 
