@@ -173,7 +173,8 @@ class PointwiseConv2D(keras.layers.Conv2D):  # type: ignore[misc]
         """[B, H, W, C] -> [B, H, W, filters]."""
         if not (training and self.trainable) or tf.config.list_physical_devices("GPU"):
             return super().call(inputs)
-        kernel = tf.convert_to_tensor(self.kernel)[0, 0]
+        # Not [0, 0]: the gradient of a slice is a second, zero-filled kernel.
+        kernel = tf.reshape(self.kernel, [-1, self.filters])
         flat = tf.matmul(tf.reshape(inputs, [-1, inputs.shape[-1]]), kernel)
         outputs = tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], [self.filters]], 0))
         outputs.set_shape([*inputs.shape[:-1], self.filters])
