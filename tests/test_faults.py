@@ -26,6 +26,7 @@ from utils.errors import FileError
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.fault_runs"])
+LONGEST_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +55,31 @@ def said(run: Path) -> str:
 
 
 def start(config: RunConfig, run: Path, *faults: Fault, anyway: bool = False) -> Any:
-    process = PROCESSES.Process(target=fault_runs.door, args=(config, run, log_of(run), faults, anyway))
+    arguments = config, run, log_of(run), faults, anyway
+    # As a daemon it ends with the tests, whatever becomes of them.
+    process = PROCESSES.Process(target=fault_runs.door, args=arguments, daemon=True)
     process.start()
     return process
 
 
-def ended(config: RunConfig, run: Path, *faults: Fault, anyway: bool = False) -> int:
-    """The exit code of a run that nobody disturbs from outside."""
-    process = start(config, run, *faults, anyway=anyway)
-    process.join()
+def exit_code_of(process: Any) -> int:
+    """Waits for the end of ``process``; fails where it does not come."""
+    process.join(LONGEST_S)
+    if process.is_alive():
+        process.kill()
+        pytest.fail(f"a run did not end within {LONGEST_S} s")
     return process.exitcode
 
 
+def ended(config: RunConfig, run: Path, *faults: Fault, anyway: bool = False) -> int:
+    """The exit code of a run that nobody disturbs from outside."""
+    return exit_code_of(start(config, run, *faults, anyway=anyway))
+
+
 def wait_for_steps(process: Any, run: Path, steps: int) -> None:
+    limit = time.monotonic() + LONGEST_S
     while process.is_alive() and steps_logged(run) < steps:
+        assert time.monotonic() < limit
         time.sleep(0.001)
 
 
@@ -153,8 +165,7 @@ def test_a_signal_ends_a_run_after_the_step_under_way_with_its_state_saved(
     wait_for_steps(process, run, 2)
     os.kill(process.pid, number)
     at_signal = steps_logged(run)
-    process.join()
-    assert process.exitcode == 128 + number
+    assert exit_code_of(process) == 128 + number
     assert "go on with: python train.py --resume" in said(run)
     assert steps_logged(run) <= at_signal + 2
     assert step_of(read_checkpoint(run / "last")) == steps_logged(run)
