@@ -21,7 +21,8 @@ def plot_curves(
     """
     from matplotlib.figure import Figure
 
-    losses = {"loss": "loss, total", **{part: f"loss, {part}" for part in parts}}
+    # One part alone is the total, but for the L2 term.
+    losses = {"loss": "loss, total", **{part: f"loss, {part}" for part in parts if len(parts) > 1}}
     others = {**measures, "learning_rate": "learning rate", "images_per_second": "training, images/s"}
     columns = max(len(losses), len(others))
     figure = Figure(figsize=(PANEL_INCHES * columns, 2 * PANEL_INCHES), layout="constrained")
