@@ -12,8 +12,9 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "openvino": ("onnx", "tf2onnx", "openvino"),
     "saved_model": (),
     "onnx-int8": ("onnx", "tf2onnx", "onnxruntime"),
+    "openvino-int8": ("onnx", "tf2onnx", "openvino", "nncf"),
 }
-INT8 = ("onnx-int8",)
+INT8 = ("onnx-int8", "openvino-int8")
 
 
 def check_formats(formats: Sequence[str], nms: bool, calibrate: str | None) -> None:
@@ -25,5 +26,3 @@ def check_formats(formats: Sequence[str], nms: bool, calibrate: str | None) -> N
                 raise ConfigError(f"--format {name}: {what} is not installed: pip install -r requirements-export.txt")
         if name in INT8 and not calibrate:
             raise ConfigError(f"--format {name}: --calibrate LIST: missing: photos are needed to set the int8 ranges")
-        if name in INT8 and nms:
-            raise ConfigError(f"--format {name}: --nms: int8 files give raw outputs: export it without")

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.evaluation import ground_truths_for
+from engine.export.calibration import climb
 from engine.export.graph import versions
 from engine.export.images import photos_of_list, photos_to_compare
 from engine.export.parity import Parity, ParityCheck
 from engine.export.to_onnx import write_onnx
 from engine.export.to_onnx_int8 import write_onnx_int8
 from engine.export.to_openvino import write_openvino
+from engine.export.to_openvino_int8 import write_openvino_int8
 from engine.export.to_saved_model import write_saved_model
 from engine.inference import Predictor
 from engine.runtimes.choice import load_exported
@@ -26,6 +28,7 @@ WRITERS: dict[str, tuple[Callable[..., None], str]] = {
     "openvino": (write_openvino, "{}_openvino"),
     "saved_model": (write_saved_model, "{}_saved_model"),
     "onnx-int8": (write_onnx_int8, "{}_int8.onnx"),
+    "openvino-int8": (write_openvino_int8, "{}_int8_openvino"),
 }
 """What writes each format, and the name it gets."""
 
@@ -55,8 +58,10 @@ def export_all(request: ExportRequest, reporter: Reporter) -> Iterator[Parity]:
     """
     predictor = Predictor.load(request.checkpoint)
     spec = predictor.spec
-    artifact = Artifact(spec, "float32", request.nms, request.score, request.iou, request.license, versions())
-    calibration = photos_of_list(request.calibrate, spec, request.calibration_images) if request.calibrate else []
+    same = {name: getattr(request, name) for name in ("nms", "score", "iou", "license")}
+    artifact = Artifact(spec, versions=versions(), **same)
+    photos = photos_of_list(request.calibrate, spec, request.calibration_images) if request.calibrate else []
+    inputs = [predictor.prepare([photo])[1] for photo in photos]
     samples = []
     if request.measure:
         records = read_annotation_list(request.measure, len(spec.class_names))
@@ -68,9 +73,15 @@ def export_all(request: ExportRequest, reporter: Reporter) -> Iterator[Parity]:
         write, form = WRITERS[name]
         path = request.out / form.format(request.checkpoint.name + ("_nms" if request.nms else ""))
         reporter.say(f"writing {path}")
-        if name in INT8:
-            inputs = [predictor.prepare([photo])[1] for photo in calibration]
-            write(predictor, replace(artifact, precision="int8"), path, inputs)
-        else:
+        if name not in INT8:
             write(predictor, artifact, path)
-        yield check.compare(load_exported(path), path)
+            yield check.compare(load_exported(path), path)
+            continue
+        for calibration in climb(inputs, predictor.model):
+            quantised = replace(artifact, precision="int8", in_float=calibration.in_float)
+            write(predictor, quantised, path, calibration)
+            parity = check.compare(load_exported(path), path)
+            if not (problems := parity.problems()):
+                break
+            reporter.say(f"{path}: in float: {', '.join(calibration.in_float)}: {'; '.join(problems)}")
+        yield parity
