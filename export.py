@@ -1,4 +1,4 @@
-"""Export a trained detector to ONNX, OpenVINO or a SavedModel, and check that it finds what it found."""
+"""Export a trained detector to ONNX, OpenVINO, LiteRT or a SavedModel, and check that it finds what it found."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ DESCRIPTION = """Export a trained detector, and check that the file finds what t
   python export.py logs/first --format onnx
   python export.py logs/first --format onnx openvino saved_model --out exported
   python export.py logs/first --format onnx --nms               boxes come out, not raw outputs
+  python export.py logs/first --format litert --half             for phones, half the size
   python export.py logs/first --format onnx-int8 --calibrate lists/2007_train.txt --measure lists/2007_val.txt
 
 Each file takes raw RGB and says what it is: classes, size, anchors, thresholds, licence, versions. predict.py,
-get_map.py and yolo.Detector take it in place of a checkpoint; ONNX and OpenVINO then run without TensorFlow.
+get_map.py and yolo.Detector take it in place of a checkpoint; all but SavedModels then run without TensorFlow.
 Needs: pip install -r requirements-export.txt"""
 EPILOG = """exit codes: 0 done; 2 usage, or a package is missing; 3 a file finds something else than the checkpoint,
 or a photo could not be used; 4 a file could not be read or written."""
