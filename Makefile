@@ -27,9 +27,10 @@ lint: $(VENV)/installed-dev
 # Direct dependencies changed: resolve them again, with hashes.
 lock: $(VENV)/installed-dev
 	$(BIN)/python -m pip install -q uv
+	cp /dev/null requirements.lock
 	for name in requirements requirements-imagenet requirements-ray requirements-export requirements-dev; do \
 	  $(BIN)/uv pip compile -q --no-emit-index-url --no-emit-find-links --no-header --generate-hashes \
-	    --python-version 3.11 $$name.txt -o $$name.lock; done
+	    --python-version 3.11 -c requirements.lock $$name.txt -o $$name.lock; done
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed; make PYTHON=/path/to/python3.11")'

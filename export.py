@@ -1,4 +1,4 @@
-"""Export a trained detector to ONNX, OpenVINO or a SavedModel, and check that it finds what it found."""
+"""Export a trained detector to ONNX, OpenVINO, LiteRT or a SavedModel, and check that it finds what it found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from utils.arguments import Parser, count, share
 from utils.door import run_door
 from utils.errors import ParityError
-from utils.export_formats import PACKAGES, check_formats
+from utils.export_formats import FORMATS, check_formats
 from utils.progress import Reporter
 from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
 from utils.run_files import find_checkpoint
@@ -20,10 +20,11 @@ DESCRIPTION = """Export a trained detector, and check that the file finds what t
   python export.py logs/first --format onnx
   python export.py logs/first --format onnx openvino saved_model --out exported
   python export.py logs/first --format onnx --nms               boxes come out, not raw outputs
+  python export.py logs/first --format litert --half             for phones, half the size
   python export.py logs/first --format onnx-int8 --calibrate lists/2007_train.txt --measure lists/2007_val.txt
 
 Each file takes raw RGB and says what it is: classes, size, anchors, thresholds, licence, versions. predict.py,
-get_map.py and yolo.Detector take it in place of a checkpoint; ONNX and OpenVINO then run without TensorFlow.
+get_map.py and yolo.Detector take it in place of a checkpoint; all but SavedModels then run without TensorFlow.
 Needs: pip install -r requirements-export.txt"""
 EPILOG = """exit codes: 0 done; 2 usage, or a package is missing; 3 a file finds something else than the checkpoint,
 or a photo could not be used; 4 a file could not be read or written."""
@@ -35,9 +36,15 @@ def arguments(argv: Sequence[str] | None) -> Namespace:
     made.epilog = EPILOG
     add = made.add_argument
     add("weights", metavar="RUN", help="run directory, or a checkpoint such as logs/first/best")
-    add("--format", nargs="+", required=True, choices=PACKAGES, help="what to write")
+    add("--format", nargs="+", required=True, choices=FORMATS, help="what to write")
     add("--out", type=Path, metavar="DIR", help="where files go (default: export/ beside the checkpoint)")
     add("--nms", action="store_true", help="decode and suppress inside the file: boxes come out")
+    add("--half", action="store_true", help="weights in 16 bits: half the size, computed in 32 bits as before")
+    add(
+        "--dynamic-size",
+        action="store_true",
+        help="leave the side open, too: predict.py --size N, Detector(input_size=)",
+    )
     add("--score", type=share, default=0.5, help="lowest score to show, stored in the file (default: 0.5)")
     add("--iou", type=share, default=0.3, help="overlap above which the weaker box goes, stored too (default: 0.3)")
     add("--license", default="not stated", metavar="TEXT", help="licence of your weights, stored in the file")
@@ -52,16 +59,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = arguments(argv)
     quieten_libraries()
     allow_any_name()
-    check_formats(given.format, given.nms, given.calibrate)
+    check_formats(given.format, given.calibrate, given.nms, given.half, given.dynamic_size)
     checkpoint = find_checkpoint(given.weights)
     with native_stderr_held_back():
         from engine.export.jobs import ExportRequest, export_all
     from engine.export.report import parity_table, write_parity
 
-    same = ("nms", "score", "iou", "license", "measure", "calibrate", "images")
+    same = ("nms", "half", "score", "iou", "license", "measure", "calibrate", "images")
     out = given.out or checkpoint.parent / "export"
     formats = tuple(dict.fromkeys(given.format))
-    request = ExportRequest(checkpoint, formats, out, **{name: getattr(given, name) for name in same})
+    wanted = {name: getattr(given, name) for name in same}
+    request = ExportRequest(checkpoint, formats, out, any_size=given.dynamic_size, **wanted)
     problems = []
     for parity in export_all(request, Reporter()):
         write_parity(parity)

@@ -47,6 +47,7 @@ def _parser() -> Parser:
     source.add_argument("--classes", help="class list for --from-files (default: DIR/classes.txt, or the names met)")
     how = made.add_argument_group("how")
     how.add_argument("--runtime", choices=RUNTIMES, help="what computes the network (default: as the weights ask)")
+    how.add_argument("--size", type=count, help="side of the square photos are fed in (default: as in training)")
     how.add_argument("--score", type=share, default=0.5, help="score where P, R, F1, confusion are taken (0.5)")
     how.add_argument("--batch", type=count, default=8, help="images at once (default: 8)")
     how.add_argument("--out", help="output folder (default: map_out; with --from-files DIR_metrics)")
@@ -92,7 +93,7 @@ def _by_running(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
     from utils.voc import load_ground_truth
     from yolo import Detector
 
-    detector, remarks = Detector(arguments.weights, runtime=arguments.runtime), FailFast()
+    remarks, detector = FailFast(), Detector(arguments.weights, runtime=arguments.runtime, input_size=arguments.size)
     names, ignore_exif = detector.class_names, detector.spec.ignore_exif
     if arguments.list:
         samples = ground_truths_for(read_annotation_list(arguments.list, len(names)), names, ignore_exif)

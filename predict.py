@@ -41,6 +41,7 @@ def arguments(argv: Sequence[str] | None) -> Namespace:
     add("sources", nargs="+", metavar="SOURCE", help="image, directory, glob pattern, video, webcam number, stream URL")
     add("--weights", required=True, metavar="FILE", help="checkpoint such as logs/first/best, run, or exported file")
     add("--runtime", choices=RUNTIMES, help="what computes the network (default: what the weights are made for)")
+    add("--size", type=count, metavar="N", help="side of the square photos are fed in (default: as in training)")
     add("--out", default="predictions", type=Path, metavar="DIR", help="where results go (default: predictions)")
     add("--score", type=share, default=0.5, help="lowest score to show, 0..1 (default: 0.5)")
     add("--iou", type=share, default=0.3, help="overlap above which the weaker of two boxes goes (default: 0.3)")
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = find_weights(given.weights)
     refuse_replacing({"--json": given.json, "--csv": given.csv}, {"weights": weights})
     refuse_overwriting(sources, given.out, [file for file in (given.json, given.csv) if file], weights)
-    detector = Detector(weights, given.score, given.iou, given.batch, given.ignore_exif or None, given.runtime)
+    how = (given.batch, given.ignore_exif or None, given.runtime, given.size)
+    detector = Detector(weights, given.score, given.iou, *how)
     if note := missing_note(detector.class_names):
         reporter.say(note)
     viewer = _viewer(reporter) if given.show else None

@@ -41,12 +41,14 @@ class Detector:
 
     Args:
         weights: a checkpoint such as ``logs/first/best``, a run directory (its best, else its last), or what export.py
-            wrote: an .onnx file, the folder of an OpenVINO model or of a SavedModel.
+            wrote: an .onnx or .tflite file, the folder of an OpenVINO model or of a SavedModel.
         score: detections below this score are left out, 0..1.
         iou: of two detections of one class that overlap by more than this, the weaker is left out, 0..1.
         batch_size: images given to the network at once.
         ignore_exif: leave the EXIF orientation of photos alone; None does as in training.
-        runtime: onnxruntime, openvino or tensorflow; None: the one made for these weights; no other loads.
+        runtime: onnxruntime, openvino, litert or tensorflow; None: the one made for these weights; no other loads.
+        input_size: side of the square that photos are fed in, a multiple of 32; None: that of the training. Exported
+            files take another only where they were made with --dynamic-size.
 
     ConfigError for values out of range and for a runtime that is missing or does not fit, FileError when the weights
     are missing, foreign or damaged.
@@ -60,6 +62,7 @@ class Detector:
         batch_size: int = 8,
         ignore_exif: bool | None = None,
         runtime: str | None = None,
+        input_size: int | None = None,
     ) -> None:
         check_threshold("score", score)
         check_threshold("iou", iou)
@@ -67,7 +70,7 @@ class Detector:
             raise ConfigError(f"batch_size: {batch_size}: must be at least 1")
         from engine.runtimes.choice import load_detector
 
-        self.predictor: PhotoDetector = load_detector(weights, runtime)
+        self.predictor: PhotoDetector = load_detector(weights, runtime, input_size)
         self.score = score
         self.iou = iou
         self.batch_size = batch_size

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from utils.boxes import clip
-from utils.config import DetectorSpec
+from utils.config import LEVELS, STRIDES, DetectorSpec
+from utils.errors import ConfigError
 from utils.letterbox import Placement, place, resize_into
 from utils.postprocess import Found
 from utils.types import Detections, FloatArray, ImageArray, IntArray
@@ -20,6 +21,13 @@ class PhotoDetector(ABC):
 
     def __init__(self, spec: DetectorSpec) -> None:
         self.spec = spec
+
+    def use_size(self, input_size: int) -> None:
+        """Feeds squares of another side than that of the training from now on. ConfigError for one that cannot be."""
+        stride = STRIDES[LEVELS[-1]]
+        if input_size < stride or input_size % stride:
+            raise ConfigError(f"input size: {input_size}: must be a multiple of {stride}")
+        self.spec = self.spec.at_size(input_size)
 
     @abstractmethod
     def find(self, inputs: ImageArray, score: float, iou: float) -> list[Found]:

@@ -14,7 +14,7 @@ from utils.errors import ConfigError, FileError
 
 
 def test_what_a_file_says_of_itself_reads_back() -> None:
-    artifact = Artifact(small_spec(), "int8", True, 0.25, 1 / 3, "CC BY 4.0 — 细胞", {"onnx": "1"})
+    artifact = Artifact(small_spec(), "int8", ("logits",), True, True, 0.25, 1 / 3, "CC BY 4.0 — 细胞", {"onnx": "1"})
     metadata = artifact.to_metadata()
     assert "".join(metadata.values()).isascii()
     assert Artifact.from_metadata(metadata, "x") == artifact
@@ -23,9 +23,9 @@ def test_what_a_file_says_of_itself_reads_back() -> None:
 def test_a_foreign_file_is_told_from_one_of_another_version() -> None:
     with pytest.raises(FileError, match="says nothing of a detector"):
         Artifact.from_metadata({"names": "{0: 'cat'}"}, "x.onnx")
-    changed = {**Artifact(small_spec()).to_metadata(), "detector": "{}"}
-    with pytest.raises(FileError, match="another version"):
-        Artifact.from_metadata(changed, "x.onnx")
+    for change in ({"detector": "{}"}, {"precision": "int4"}):
+        with pytest.raises(FileError, match="another version"):
+            Artifact.from_metadata({**Artifact(small_spec()).to_metadata(), **change}, "x.onnx")
 
 
 def test_kinds_are_told_by_name_and_content(tmp_path: Path) -> None:

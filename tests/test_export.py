@@ -6,8 +6,10 @@ import importlib.util
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,18 @@ import yaml
 import export
 import get_map
 from engine.export import jobs, parity
+from engine.export.calibration import Calibration, climb
 from engine.inference import Predictor
 from engine.runtimes.choice import load_detector, load_exported
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists
 from tests.fake_predictor import write_picture
 from tests.small_run import noise, small_spec, write_run
+from utils.artifact import Artifact
 from utils.box_matching import agreement
 from utils.door import run_door
 from utils.errors import ConfigError, FileError, ParityError
+from utils.export_formats import FORMATS
 from utils.records import write_annotation_list
 from utils.types import Detections, ImageArray, Record
 
@@ -33,6 +38,18 @@ for package in ("onnx", "tf2onnx", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install -r requirements-export.txt")
 
 SCORE, IOU = 0.4, 0.45
+SMALLER = 0.9
+"""Of so small a network much is not weights."""
+
+
+def can_be_written(name: str) -> bool:
+    """Whether all that the format ``name`` needs is installed."""
+    return all(importlib.util.find_spec(package) for package in FORMATS[name].packages)
+
+
+def need(name: str) -> None:
+    if not can_be_written(name):
+        pytest.skip(f"{name}: {', '.join(FORMATS[name].packages)}: not installed: see requirements-export.txt")
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +75,28 @@ def checkpoint(run: Path) -> Predictor:
 
 @pytest.fixture(scope="module")
 def raw_folder(run: Path, quick: None) -> Path:
+    formats = [name for name in ("onnx", "saved_model", "litert") if can_be_written(name)]
+    words = [str(run), "--images", "3", "--format", *formats, "--measure", str(run / "data" / "val.txt")]
+    assert run_door(lambda: export.main([*words, "--license", "CC0"])) == 0
+    return run / "export"
+
+
+@pytest.fixture(scope="module")
+def calibration_list(run: Path) -> Path:
+    """Photos that the statistics of the batch normalization fit."""
     records = []
-    # Calibrated on what the statistics of its batch normalization fit.
     for number, photo in enumerate(noise(8, 1)):
         write_picture(run / f"{number}.png", photo)
         records.append(Record(str(run / f"{number}.png"), np.zeros((0, 4)), np.zeros(0, np.int64)))
     write_annotation_list(run / "calibrate.txt", records)
-    formats = ("onnx", "saved_model", "onnx-int8")
-    lists = ("--calibrate", str(run / "calibrate.txt"), "--measure", str(run / "data" / "val.txt"))
-    words = [str(run), "--images", "3", "--format", *formats, *lists, "--license", "CC0"]
-    # The int8 ranges of a network that was not trained are too coarse for its mAP.
-    with pytest.raises(ParityError, match=r"^\S*best_int8\.onnx: mAP@0\.5 is") as caught:
-        export.main(words)
-    assert caught.value.exit_code == 3
+    return run / "calibrate.txt"
+
+
+@pytest.fixture(scope="module")
+def int8_folder(run: Path, calibration_list: Path, quick: None) -> Path:
+    formats = [name for name, form in FORMATS.items() if form.int8 and can_be_written(name)]
+    words = [str(run), "--images", "2", "--format", *formats, "--calibrate", str(calibration_list)]
+    assert run_door(lambda: export.main(words)) == 0
     return run / "export"
 
 
@@ -145,9 +171,20 @@ assert not {"engine", "utils", "nets", "tensorflow", "keras"} & set(sys.modules)
 """
 
 
-def in_a_fresh_process(file: Path, inputs: ImageArray, folder: Path, *thresholds: str) -> dict[str, np.ndarray]:
+def in_a_fresh_process(
+    file: Path, inputs: ImageArray, folder: Path, *thresholds: str, program: str = PLAIN
+) -> dict[str, np.ndarray]:
     np.save(folder / "in.npy", inputs)
-    words = [sys.executable, "-I", "-c", PLAIN, str(file), str(folder / "in.npy"), str(folder / "out.npz"), *thresholds]
+    words = [
+        sys.executable,
+        "-I",
+        "-c",
+        program,
+        str(file),
+        str(folder / "in.npy"),
+        str(folder / "out.npz"),
+        *thresholds,
+    ]
     subprocess.run(words, check=True, cwd=folder, timeout=120)
     return dict(np.load(folder / "out.npz"))
 
@@ -233,23 +270,202 @@ def test_saved_models_find_the_same(raw_folder: Path, checkpoint: Predictor) -> 
         load_detector(place)
 
 
-def test_int8_is_smaller_and_leans_the_same_way(raw_folder: Path, checkpoint: Predictor) -> None:
-    path = raw_folder / "best_int8.onnx"
-    assert path.stat().st_size < 0.5 * (raw_folder / "best.onnx").stat().st_size
+INT8_FILES = {"onnx-int8": "best_int8.onnx", "openvino-int8": "best_int8_openvino", "litert-int8": "best_int8.tflite"}
+
+
+def test_every_int8_format_is_tried() -> None:
+    assert set(INT8_FILES) == {name for name, form in FORMATS.items() if form.int8}
+
+
+@pytest.mark.parametrize("name", INT8_FILES)
+def test_int8_is_smaller_and_leans_the_same_way(
+    name: str, int8_folder: Path, raw_file: Path, checkpoint: Predictor
+) -> None:
+    need(name)
+    path = int8_folder / INT8_FILES[name]
+    assert json.loads((int8_folder / f"{path.name}.parity.json").read_text())["size_bytes"] < SMALLER * size_of(
+        raw_file
+    )
     detector = load_exported(path)
     assert (detector.artifact.precision, detector.spec) == ("int8", small_spec())
+    assert detector.artifact.in_float == ("logits",)
     _, inputs = checkpoint.prepare(noise(8, 1))
     expected = checkpoint.raw_graph(inputs)
     for level, output in detector.raw(inputs).items():
         # Random weights amplify what eight bits leave out; outputs that had nothing in common would give 0.
         assert np.corrcoef(output.ravel(), expected[level].numpy().ravel())[0, 1] > 0.4
+        # Logits that were int8 themselves would take few values.
+        assert len(np.unique(output)) > 256
 
 
-def test_int8_needs_photos_and_gives_raw_outputs(run: Path) -> None:
+def size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
+def test_int8_needs_photos(run: Path) -> None:
     with pytest.raises(ConfigError, match="--calibrate LIST: missing"):
         export.main([str(run), "--format", "onnx-int8"])
-    with pytest.raises(ConfigError, match="export it without"):
-        export.main([str(run), "--format", "onnx-int8", "--calibrate", "x", "--nms"])
+
+
+def test_more_layers_stay_in_float_until_the_map_holds(checkpoint: Predictor, tmp_path: Path) -> None:
+    tried = climb([], checkpoint.model)
+    # MobileNets have no squeeze-and-excitation.
+    assert [one.in_float for one in tried] == [
+        ("logits",),
+        ("logits", "first convolution and output branches"),
+        ("logits", "first convolution and output branches", "head"),
+    ]
+    written, told = [], []
+
+    class Check:
+        reference, reporter = checkpoint, SimpleNamespace(say=told.append)
+
+        def compare(self, exported: Any, path: Path) -> Any:
+            good = len(written) == 2
+            return SimpleNamespace(problems=lambda: [] if good else ["mAP@0.5 is 0.1"], rung=len(written))
+
+    def write(predictor: Predictor, artifact: Artifact, path: Path, calibration: Calibration) -> None:
+        assert artifact.in_float == calibration.in_float
+        written.append(calibration)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(jobs.WRITERS, "onnx-int8", (write, "{}"))
+        patch.setattr(jobs, "load_exported", lambda path: None)
+        found = jobs._quantised("onnx-int8", tmp_path, Artifact(checkpoint.spec), tried, Check())
+    assert written == tried[:2]
+    assert found.rung == 2
+    assert told == [f"{tmp_path}: with logits in float: mAP@0.5 is 0.1"]
+
+
+def test_int8_too_far_off_ends_with_3(
+    run: Path, calibration_list: Path, quick: None, monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(jobs, "climb", lambda *given: climb(*given)[:1])
+    lists = ("--calibrate", str(calibration_list), "--measure", str(run / "data" / "val.txt"))
+    # The int8 ranges of a network that was not trained are too coarse for its mAP.
+    with pytest.raises(ParityError, match=r"^\S*best_int8\.onnx: mAP@0\.5 is") as caught:
+        export.main([str(run), "--images", "1", "--format", "onnx-int8", *lists, "--out", str(tmp_path)])
+    assert caught.value.exit_code == 3
+
+
+PLAIN_LITERT = """
+import sys
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+run = Interpreter(sys.argv[1]).get_signature_runner()
+np.savez(sys.argv[3], **run(images=np.load(sys.argv[2])))
+assert not {"engine", "utils", "nets", "tensorflow", "keras"} & set(sys.modules)
+"""
+PLAIN_OPENVINO = """
+import sys
+import numpy as np, openvino
+model = openvino.Core().compile_model(sys.argv[1] + "/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+found = model({"images": np.load(sys.argv[2]), "score": np.float32(sys.argv[4]), "iou": np.float32(sys.argv[5])})
+np.savez(sys.argv[3], **{output.get_any_name(): value for output, value in found.items()})
+assert not {"engine", "utils", "nets", "tensorflow", "keras"} & set(sys.modules)
+"""
+PLAIN_SAVED_MODEL = """
+import sys
+import numpy as np, tensorflow as tf
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+np.savez(sys.argv[3], **{name: value.numpy() for name, value in serve(images=np.load(sys.argv[2])).items()})
+assert not {"engine", "utils", "nets"} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "program"),
+    [("litert", "best.tflite", PLAIN_LITERT), ("saved_model", "best_saved_model", PLAIN_SAVED_MODEL)],
+)
+def test_raw_outputs_in_a_fresh_process_without_our_code(
+    name: str, file: str, program: str, raw_folder: Path, checkpoint: Predictor, tmp_path: Path
+) -> None:
+    need(name)
+    _, inputs = checkpoint.prepare(noise(3, 6))
+    found = in_a_fresh_process(raw_folder / file, inputs, tmp_path, program=program)
+    for level, output in checkpoint.raw_graph(inputs).items():
+        np.testing.assert_allclose(found[level], output, atol=0.01)
+
+
+def test_openvino_finds_our_boxes_in_a_fresh_process(nms_folder: Path, checkpoint: Predictor, tmp_path: Path) -> None:
+    need("openvino")
+    _, inputs = checkpoint.prepare(noise(2, 6))
+    place = nms_folder / "best_nms_openvino"
+    found = in_a_fresh_process(place, inputs, tmp_path, str(SCORE), str(IOU), program=PLAIN_OPENVINO)
+    expected = checkpoint.find(inputs, SCORE, IOU)
+    assert found["counts"].tolist() == [len(one.scores) for one in expected]
+    for image, one in enumerate(expected):
+        np.testing.assert_allclose(found["scores"][image, : len(one.scores)], one.scores, atol=1e-3)
+
+
+def test_litert_finds_the_same_at_any_batch(raw_folder: Path, checkpoint: Predictor, tmp_path: Path) -> None:
+    need("litert")
+    file = raw_folder / "best.tflite"
+    detector = load_detector(file)
+    assert detector.spec == small_spec()
+    for images in (noise(4, 9), noise(1, 3), noise(6, 2)):
+        assert same(detector.predict_batch(images, SCORE, IOU), checkpoint.predict_batch(images, SCORE, IOU), SCORE)
+    plain = tmp_path / "plain.tflite"
+    with zipfile.ZipFile(file) as archive:
+        # Readers of either kind see their own: a model, and an archive behind it.
+        plain.write_bytes(file.read_bytes()[: min(one.header_offset for one in archive.infolist())])
+    with pytest.raises(FileError, match=r"metadata\.json"):
+        load_detector(plain)
+
+
+@pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if not (form.int8 or form.no_half)])
+def test_half_of_the_bytes_finds_nearly_the_same(
+    name: str, run: Path, raw_file: Path, checkpoint: Predictor, quick: None, tmp_path: Path
+) -> None:
+    need(name)
+    words = [str(run), "--images", "1", "--format", name, "--half", "--out", str(tmp_path)]
+    # Random weights amplify what sixteen bits leave out.
+    assert run_door(lambda: export.main(words)) in (0, 3)
+    (report,) = tmp_path.glob("*.parity.json")
+    path = report.with_name(report.name.removesuffix(".parity.json"))
+    assert path.stem.startswith("best_half")
+    assert json.loads(report.read_text())["size_bytes"] < SMALLER * size_of(raw_file)
+    detector = load_exported(path)
+    assert detector.artifact.precision == "float16"
+    _, inputs = checkpoint.prepare(noise(4, 1))
+    expected = checkpoint.raw_graph(inputs)
+    for level, output in detector.raw(inputs).items():
+        assert np.corrcoef(output.ravel(), expected[level].numpy().ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize(("name", "nms"), [("onnx", False), ("onnx", True), ("openvino", False)])
+def test_with_an_open_side_other_sizes_find_what_the_checkpoint_finds(
+    name: str, nms: bool, run: Path, raw_file: Path, quick: None, tmp_path: Path
+) -> None:
+    need(name)
+    words = [str(run), "--images", "1", "--format", name, "--dynamic-size", "--out", str(tmp_path)]
+    assert run_door(lambda: export.main([*words, *(["--nms"] if nms else [])])) == 0
+    (report,) = tmp_path.glob("*.parity.json")
+    path = report.with_name(report.name.removesuffix(".parity.json"))
+    images = noise(3, 11)
+    for size in (64, 96):
+        own, exported = load_detector(run / "best", input_size=size), load_detector(path, input_size=size)
+        assert exported.spec == own.spec
+        assert exported.spec.input_size == size
+        assert same(exported.predict_batch(images, SCORE, IOU), own.predict_batch(images, SCORE, IOU), SCORE)
+    with pytest.raises(ConfigError, match="100: must be a multiple of 32"):
+        load_detector(path, input_size=100)
+    with pytest.raises(ConfigError, match="this file takes 64: export it with --dynamic-size"):
+        load_detector(raw_file, input_size=96)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--format", "litert", "--nms"], "litert: --nms: LiteRT has no suppression"),
+        (["--format", "litert", "--dynamic-size"], "litert: --dynamic-size: LiteRT needs to know the side"),
+        (["--format", "saved_model", "--half"], "saved_model: --half: "),
+        (["--format", "onnx-int8", "--half"], "onnx-int8: --half: its weights take 8 bits already"),
+    ],
+)
+def test_what_a_format_cannot_do_is_said(words: list[str], said: str, run: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        export.main([str(run), *words, "--calibrate", "x"])
 
 
 class Shifted:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from utils.config import DetectorSpec
+from utils.config import STRIDES, DetectorSpec
 from utils.errors import FileError
 
 FORMAT = "efficientnet-yolo3 artifact 1"
@@ -18,12 +18,16 @@ NMS_OUTPUTS = (
     "how many of them are real"
 )
 
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "float16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
 class Artifact:
     """What travels inside an exported file.
+
+    ``precision`` is that of the weights; with float16 ones runtimes compute in float32. ``in_float`` says which layers
+    of an int8 file are not int8. With ``any_size`` not only the batch is open but also the side.
 
     With ``nms`` decoding and suppression are inside; ``score`` and ``iou`` are then inputs, with these values where
     the format knows defaults. Without, they are what the maker suggests.
@@ -31,6 +35,8 @@ class Artifact:
 
     spec: DetectorSpec
     precision: Precision = "float32"
+    in_float: tuple[str, ...] = ()
+    any_size: bool = False
     nms: bool = False
     score: float = 0.5
     iou: float = 0.3
@@ -39,13 +45,16 @@ class Artifact:
 
     def to_metadata(self) -> dict[str, str]:
         """Texts by name, for the formats' own metadata; ``from_metadata`` is the inverse. Values are ASCII."""
-        size = self.spec.input_size
+        trained = self.spec.input_size
+        side = f"any multiple of {STRIDES['P5']}, trained at {trained}" if self.any_size else trained
         return {
             "format": FORMAT,
             "detector": json.dumps(self.spec.to_dict()),
-            "input": f"images: uint8 [batch, {size}, {size}, 3], RGB 0..255; normalisation is inside",
+            "input": f"images: uint8 [batch, side, side, 3], RGB 0..255; side: {side}; normalisation is inside",
             "outputs": NMS_OUTPUTS if self.nms else RAW_OUTPUTS,
             "precision": self.precision,
+            "in_float": json.dumps(self.in_float),
+            "any_size": json.dumps(self.any_size),
             "nms": json.dumps(self.nms),
             "score": repr(self.score),
             "iou": repr(self.iou),
@@ -61,7 +70,9 @@ class Artifact:
         try:
             return cls(
                 spec=DetectorSpec.from_dict(json.loads(metadata["detector"])),
-                precision="int8" if metadata["precision"] == "int8" else "float32",
+                precision=PRECISIONS[PRECISIONS.index(metadata["precision"])],
+                in_float=tuple(json.loads(metadata["in_float"])),
+                any_size=json.loads(metadata["any_size"]),
                 nms=json.loads(metadata["nms"]),
                 score=float(metadata["score"]),
                 iou=float(metadata["iou"]),

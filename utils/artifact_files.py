@@ -11,10 +11,11 @@ from utils.run_files import find_checkpoint
 SAVED_MODEL_FILE = "saved_model.pb"
 OPENVINO_FILE = "model.xml"
 
-Kind = Literal["onnx", "openvino", "saved_model"]
+Kind = Literal["onnx", "openvino", "litert", "saved_model"]
 RUNTIMES: dict[str, tuple[Kind, ...]] = {
     "onnxruntime": ("onnx",),
     "openvino": ("openvino", "onnx"),
+    "litert": ("litert",),
     "tensorflow": ("saved_model",),
 }
 """What each runtime reads; of several that read a kind the first is taken. TensorFlow also runs checkpoints."""
@@ -26,7 +27,7 @@ def artifact_kind(path: str | Path) -> Kind | None:
     if place.is_dir():
         found: dict[str, Kind] = {SAVED_MODEL_FILE: "saved_model", OPENVINO_FILE: "openvino"}
         return next((kind for name, kind in found.items() if (place / name).is_file()), None)
-    suffixes: dict[str, Kind] = {".onnx": "onnx", ".xml": "openvino"}
+    suffixes: dict[str, Kind] = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
     return suffixes.get(place.suffix)
 
 

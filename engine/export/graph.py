@@ -11,16 +11,16 @@ from engine.inference import Predictor
 from utils.artifact import Artifact
 from utils.config import package_versions
 
-PACKAGES = ("onnx", "tf2onnx", "onnxruntime", "openvino")
+PACKAGES = ("onnx", "tf2onnx", "onnxruntime", "openvino", "nncf", "ai-edge-litert")
 
 
 def serving_function(predictor: Predictor, artifact: Artifact) -> Any:
     """``images`` uint8 [B, S, S, 3], and with suppression inside ``score`` and ``iou`` -> outputs by name.
 
-    A ``tf.function`` with one signature, as ``Artifact.to_metadata`` describes it. The batch is open, the side is not:
-    shapes that are known make the graph smaller and faster.
+    A ``tf.function`` with one signature, as ``Artifact.to_metadata`` describes it. The batch is open, the side only
+    where that is asked for: shapes that are known make the graph smaller and faster.
     """
-    side = predictor.spec.input_size
+    side = None if artifact.any_size else predictor.spec.input_size
     images = tf.TensorSpec([None, side, side, 3], tf.uint8, name="images")
     if not artifact.nms:
         return tf.function(lambda images: _named(predictor.raw_graph(images)), input_signature=[images])

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.evaluation import ground_truths_for
+from engine.export.calibration import Calibration, climb
 from engine.export.graph import versions
 from engine.export.images import photos_of_list, photos_to_compare
 from engine.export.parity import Parity, ParityCheck
+from engine.export.to_litert import write_litert, write_litert_int8
 from engine.export.to_onnx import write_onnx
 from engine.export.to_onnx_int8 import write_onnx_int8
 from engine.export.to_openvino import write_openvino
+from engine.export.to_openvino_int8 import write_openvino_int8
 from engine.export.to_saved_model import write_saved_model
 from engine.inference import Predictor
 from engine.runtimes.choice import load_exported
-from utils.artifact import Artifact
-from utils.export_formats import INT8
+from utils.artifact import Artifact, Precision
+from utils.export_formats import FORMATS
 from utils.progress import Reporter
 from utils.records import read_annotation_list
 
 WRITERS: dict[str, tuple[Callable[..., None], str]] = {
     "onnx": (write_onnx, "{}.onnx"),
     "openvino": (write_openvino, "{}_openvino"),
+    "litert": (write_litert, "{}.tflite"),
     "saved_model": (write_saved_model, "{}_saved_model"),
     "onnx-int8": (write_onnx_int8, "{}_int8.onnx"),
+    "openvino-int8": (write_openvino_int8, "{}_int8_openvino"),
+    "litert-int8": (write_litert_int8, "{}_int8.tflite"),
 }
 """What writes each format, and the name it gets."""
 
@@ -38,6 +44,8 @@ class ExportRequest:
     formats: tuple[str, ...]
     out: Path
     nms: bool = False
+    half: bool = False
+    any_size: bool = False
     score: float = 0.5
     iou: float = 0.3
     license: str = "not stated"
@@ -45,6 +53,11 @@ class ExportRequest:
     calibrate: str | None = None
     images: int = 16
     calibration_images: int = 128
+
+    def path(self, name: str) -> Path:
+        """Where the file of the format ``name`` goes."""
+        marks = {"_nms": self.nms, "_dynamic": self.any_size, "_half": self.half}
+        return self.out / WRITERS[name][1].format("".join([self.checkpoint.name, *(m for m in marks if marks[m])]))
 
 
 def export_all(request: ExportRequest, reporter: Reporter) -> Iterator[Parity]:
@@ -55,8 +68,11 @@ def export_all(request: ExportRequest, reporter: Reporter) -> Iterator[Parity]:
     """
     predictor = Predictor.load(request.checkpoint)
     spec = predictor.spec
-    artifact = Artifact(spec, "float32", request.nms, request.score, request.iou, request.license, versions())
-    calibration = photos_of_list(request.calibrate, spec, request.calibration_images) if request.calibrate else []
+    same = {name: getattr(request, name) for name in ("nms", "any_size", "score", "iou", "license")}
+    precision: Precision = "float16" if request.half else "float32"
+    artifact = Artifact(spec, precision, versions=versions(), **same)
+    fitting = photos_of_list(request.calibrate, spec, request.calibration_images) if request.calibrate else []
+    ladder = climb([predictor.prepare([photo])[1] for photo in fitting], predictor.model)
     samples = []
     if request.measure:
         records = read_annotation_list(request.measure, len(spec.class_names))
@@ -65,12 +81,22 @@ def export_all(request: ExportRequest, reporter: Reporter) -> Iterator[Parity]:
     reporter.say(f"compared on {where}")
     check = ParityCheck.of(predictor, photos, samples, (request.score, request.iou), reporter)
     for name in request.formats:
-        write, form = WRITERS[name]
-        path = request.out / form.format(request.checkpoint.name + ("_nms" if request.nms else ""))
+        path = request.path(name)
         reporter.say(f"writing {path}")
-        if name in INT8:
-            inputs = [predictor.prepare([photo])[1] for photo in calibration]
-            write(predictor, replace(artifact, precision="int8"), path, inputs)
+        if FORMATS[name].int8:
+            yield _quantised(name, path, artifact, ladder, check)
         else:
-            write(predictor, artifact, path)
-        yield check.compare(load_exported(path), path)
+            WRITERS[name][0](predictor, artifact, path)
+            yield check.compare(load_exported(path), path)
+
+
+def _quantised(name: str, path: Path, artifact: Artifact, ladder: Sequence[Calibration], check: ParityCheck) -> Parity:
+    """Writes an int8 file, again with more layers in float as long as its mAP is too far off and there are more."""
+    for calibration in ladder:
+        marked = replace(artifact, precision="int8", in_float=calibration.in_float)
+        WRITERS[name][0](check.reference, marked, path, calibration)
+        parity = check.compare(load_exported(path), path)
+        if not (problems := parity.problems()):
+            break
+        check.reporter.say(f"{path}: with {', '.join(calibration.in_float)} in float: {'; '.join(problems)}")
+    return parity

@@ -13,16 +13,34 @@ from engine.inference import Predictor
 from engine.photo_detector import PhotoDetector
 from engine.runtimes.session import ArtifactPredictor
 from engine.timing import Speed, measure_speed
-from utils.artifact import Artifact
+from utils.artifact import Artifact, Precision
 from utils.box_matching import Agreement, agreement
 from utils.progress import Reporter
 from utils.types import Detections, ImageArray
 
-BOX_PX, BOX_SCORE = 0.5, 1e-3
-MAP_WITHIN = {"float32": 0.001, "int8": 0.01}
 LOWEST_SCORE = 0.001
 BATCH = 8
 TIMED_BATCHES, TIMED_S = 20, 4.0
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far corners of boxes in pixels of the photo, scores and VOC mAP@0.5 may lie from the checkpoint's.
+
+    Without ``same_boxes`` boxes are counted and not asked to agree: what quantisation costs shows in the mAP.
+    """
+
+    px: float
+    score: float
+    map_50: float
+    same_boxes: bool = True
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "float32": Tolerance(0.5, 1e-3, 0.001),
+    "float16": Tolerance(1.0, 0.01, 0.002),
+    "int8": Tolerance(4.0, 0.1, 0.01, same_boxes=False),
+}
 
 
 @dataclass(frozen=True)
@@ -53,17 +71,24 @@ class Parity:
     reference: Measured
     measured: Measured
 
+    @property
+    def tolerance(self) -> Tolerance:
+        """What is allowed at this precision."""
+        return TOLERANCES[self.artifact.precision]
+
     def problems(self) -> list[str]:
-        """What lies beyond the tolerance; boxes are not asked to be the same after quantisation."""
-        found = []
-        if self.artifact.precision == "float32" and self.boxes.unmatched:
+        """What lies beyond the tolerance."""
+        found, within = [], self.tolerance
+        if within.same_boxes and self.boxes.unmatched:
             of = self.boxes.first + self.boxes.second
-            found.append(f"{self.boxes.unmatched} of {of} boxes differ by over {BOX_PX} px or {BOX_SCORE} in score")
+            found.append(
+                f"{self.boxes.unmatched} of {of} boxes differ by over {within.px} px or {within.score} in score"
+            )
         if self.max_abs is not None and not np.isfinite(self.max_abs):
             found.append("outputs are not finite")
-        before, after, within = self.reference.map_50, self.measured.map_50, MAP_WITHIN[self.artifact.precision]
-        if before is not None and after is not None and not abs(before - after) <= within:
-            found.append(f"mAP@0.5 is {after:.4f}, that of the checkpoint {before:.4f}: over {within} apart")
+        before, after = self.reference.map_50, self.measured.map_50
+        if before is not None and after is not None and not abs(before - after) <= within.map_50:
+            found.append(f"mAP@0.5 is {after:.4f}, that of the checkpoint {before:.4f}: over {within.map_50} apart")
         return found
 
 
@@ -98,6 +123,7 @@ class ParityCheck:
     def compare(self, exported: ArtifactPredictor, path: Path) -> Parity:
         """Holds the file at ``path``, loaded as ``exported``, to the checkpoint."""
         measured = _measure(exported, self.images, self.samples, self.score, self.iou, self.reporter)
+        within = TOLERANCES[exported.artifact.precision]
         pairs = zip(self.measured.detections, measured.detections, strict=True)
         max_abs, max_rel = (None, None) if exported.artifact.nms else self._raw_differences(exported)
         return Parity(
@@ -105,7 +131,7 @@ class ParityCheck:
             exported.artifact,
             len(self.images),
             self.score,
-            agreement(pairs, self.score, BOX_PX, BOX_SCORE),
+            agreement(pairs, self.score, within.px, within.score),
             max_abs,
             max_rel,
             _size(path),

@@ -7,20 +7,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine.export.parity import BATCH, BOX_PX, BOX_SCORE, Measured, Parity
+from engine.export.parity import BATCH, Measured, Parity
 from engine.timing import Speed
 from utils.files import write_atomically
 
 
 def parity_table(parity: Parity) -> str:
     """What a person wants to know of a new file, against the checkpoint."""
-    boxes, before, after = parity.boxes, parity.reference, parity.measured
+    boxes, before, after, within = parity.boxes, parity.reference, parity.measured, parity.tolerance
     lines = [f"{parity.path}: {parity.artifact.precision}, {parity.size_bytes / 1e6:.1f} MB"]
+    if parity.artifact.in_float:
+        lines.append(f"  in float     {', '.join(parity.artifact.in_float)}")
     if parity.max_abs is not None and parity.max_rel is not None:
         lines.append(f"  raw outputs  differ by at most {parity.max_abs:.2g} ({parity.max_rel:.2g} of the largest)")
     lines += [
         f"  boxes        {boxes.matched} of {max(boxes.first, boxes.second)} above {parity.score:g} on {parity.images} "
-        f"photos are the same to {BOX_PX:g} px and {BOX_SCORE:g}",
+        f"photos are the same to {within.px:g} px and {within.score:g}",
         f"               in score; these differ by at most {boxes.worst_px:.2g} px and {boxes.worst_score:.2g}",
         f"  batch of 1   {_in_words(after.one)}; checkpoint {_in_words(before.one)}",
         f"  batch of {BATCH}   {_in_words(after.batch)}; checkpoint {_in_words(before.batch)}",
@@ -38,6 +40,8 @@ def write_parity(parity: Parity) -> Path:
     document = {
         "file": parity.path.name,
         "precision": parity.artifact.precision,
+        "in_float": parity.artifact.in_float,
+        "tolerance": dataclasses.asdict(parity.tolerance),
         "nms": parity.artifact.nms,
         "size_bytes": parity.size_bytes,
         "images": parity.images,

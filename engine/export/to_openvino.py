@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from engine.export.folders import replacing_folder
 from engine.export.to_onnx import onnx_model
@@ -16,13 +18,23 @@ from utils.artifact_files import OPENVINO_FILE
 
 def write_openvino(predictor: Predictor, artifact: Artifact, path: Path) -> None:
     """Writes the folder ``path`` with model.xml and model.bin. FileError when the place cannot be written."""
+    save_openvino(openvino_model(predictor, artifact), artifact, path)
+
+
+def openvino_model(predictor: Predictor, artifact: Artifact) -> Any:
+    """The detector as an OpenVINO model in float32, whatever ``artifact`` says of precision."""
     openvino = require("openvino", "openvino")
-    proto = onnx_model(predictor, artifact)
+    proto = onnx_model(predictor, replace(artifact, precision="float32"))
     # OpenVINO has no defaults for inputs: it would make constants of them.
     inputs = {value.name for value in proto.graph.input}
     for initializer in [one for one in proto.graph.initializer if one.name in inputs]:
         proto.graph.initializer.remove(initializer)
-    model = openvino.Core().read_model(proto.SerializeToString())
+    return openvino.Core().read_model(proto.SerializeToString())
+
+
+def save_openvino(model: Any, artifact: Artifact, path: Path) -> None:
+    """Writes ``model`` with what ``artifact`` says of it as the folder ``path``."""
+    openvino = require("openvino", "openvino")
     model.set_rt_info(json.dumps(artifact.to_metadata()), METADATA)
     with replacing_folder(path) as folder:
-        openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
+        openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=artifact.precision == "float16")

@@ -14,25 +14,23 @@ from utils.quiet import native_stderr_held_back
 SESSIONS = {
     "onnxruntime": ("engine.runtimes.onnxruntime_session", "OnnxRuntimeSession"),
     "openvino": ("engine.runtimes.openvino_session", "OpenVinoSession"),
+    "litert": ("engine.runtimes.litert_session", "LiteRtSession"),
     "tensorflow": ("engine.runtimes.saved_model_session", "SavedModelSession"),
 }
 """Modules load when they are needed: TensorFlow takes seconds."""
 
 
-def load_detector(weights: str | Path, runtime: str | None = None) -> PhotoDetector:
+def load_detector(weights: str | Path, runtime: str | None = None, input_size: int | None = None) -> PhotoDetector:
     """The detector of a checkpoint, of a run's best, or of an exported file, in ``runtime`` or else the usual one.
 
-    ConfigError for a runtime that does not read this or is not installed; FileError when the file is missing or
-    damaged.
+    ``input_size``: the side of the squares it is fed, in place of that of the training. ConfigError for a runtime or a
+    size that does not fit, and for a runtime that is not installed; FileError when the file is missing or damaged.
     """
     path = find_weights(weights)
-    if artifact_kind(path):
-        return load_exported(path, runtime)
-    choose(None, runtime, path)
-    with native_stderr_held_back():
-        from engine.inference import Predictor
-
-        return Predictor.load(path)
+    detector = load_exported(path, runtime) if artifact_kind(path) else _load_checkpoint(path, runtime)
+    if input_size is not None:
+        detector.use_size(input_size)
+    return detector
 
 
 def load_exported(path: Path, runtime: str | None = None) -> ArtifactPredictor:
@@ -53,3 +51,11 @@ def choose(kind: Kind | None, runtime: str | None, weights: str | Path) -> str:
         what = f"of the kind {kind}" if kind else "a checkpoint"
         raise ConfigError(f"runtime: {runtime}: {weights} is {what}, which {' or '.join(able)} runs; see export.py")
     return runtime
+
+
+def _load_checkpoint(path: Path, runtime: str | None) -> PhotoDetector:
+    choose(None, runtime, path)
+    with native_stderr_held_back():
+        from engine.inference import Predictor
+
+        return Predictor.load(path)

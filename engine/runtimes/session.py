@@ -41,6 +41,13 @@ class ArtifactPredictor(PhotoDetector):
         """What the file says of itself."""
         return self.session.artifact
 
+    def use_size(self, input_size: int) -> None:
+        """As every detector, where the file leaves the side open."""
+        if input_size != self.spec.input_size and not self.artifact.any_size:
+            fixed = self.spec.input_size
+            raise ConfigError(f"input size: {input_size}: this file takes {fixed}: export it with --dynamic-size")
+        super().use_size(input_size)
+
     def find(self, inputs: ImageArray, score: float, iou: float) -> list[Found]:
         """What each of the prepared inputs [B, S, S, 3] holds."""
         if not self.artifact.nms:

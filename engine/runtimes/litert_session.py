@@ -1,0 +1,35 @@
+"""LiteRT (TensorFlow Lite) files in LiteRT."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+from engine.runtimes.session import Arrays, require
+from utils.artifact import METADATA_FILE, Artifact
+from utils.errors import FileError
+
+
+class LiteRtSession:
+    """``path`` loaded for the CPU. FileError when it cannot be."""
+
+    def __init__(self, path: Path) -> None:
+        litert = require("ai_edge_litert.interpreter", "ai-edge-litert")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                metadata = json.loads(archive.read(METADATA_FILE))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise FileError(f"{path}: {METADATA_FILE}: {error}: give a file that export.py wrote") from error
+        self.artifact = Artifact.from_metadata(metadata, path)
+        try:
+            self._interpreter = litert.Interpreter(str(path), num_threads=len(os.sched_getaffinity(0)))
+            self._interpreter.allocate_tensors()
+            self._run = self._interpreter.get_signature_runner()
+        except (RuntimeError, ValueError) as error:
+            raise FileError(f"{path}: not a LiteRT file that can be used: {error}") from error
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Outputs by name. Another batch than before makes room for itself first."""
+        return self._run(**inputs)
