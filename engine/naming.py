@@ -25,6 +25,14 @@ class OutputNames:
     picture: Path
     stem: Path
 
+    def beside(self, suffix: str) -> Path:
+        """``stem``, which may hold dots of its own, with ``suffix``."""
+        return self.stem.with_name(self.stem.name + suffix)
+
+    def of_frame(self, number: int) -> OutputNames:
+        """The same for one frame of a video."""
+        return OutputNames(self.picture, self.beside(f"_{number:06d}"))
+
 
 def name_outputs(sources: Sources) -> list[OutputNames]:
     """One for each image and then each video. Of two that would meet, the later becomes ``name_2``.

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import cv2
 import numpy as np
 
-from utils.errors import FileError
+from utils.errors import DataError
 from utils.files import replacing, write_atomically
 from utils.types import Detections, ImageArray
 
@@ -21,13 +21,16 @@ CSV_COLUMNS = ("image", "frame", "class_id", "name", "score", "left", "top", "ri
 
 
 def save_picture(path: Path, image_rgb: ImageArray) -> None:
-    """Writes [H, W, 3] uint8 RGB in the format of the suffix. FileError when that is not possible."""
+    """Writes [H, W, 3] uint8 RGB in the format of the suffix.
+
+    DataError when the format cannot hold it, FileError when the place cannot be written.
+    """
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
     try:
         _, data = cv2.imencode(path.suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), quality)
     except cv2.error as error:
         height, width = image_rgb.shape[:2]
-        raise FileError(f"{path}: {width}x{height}: cannot be written as {path.suffix}") from error
+        raise DataError(f"{path}: {width}x{height}: cannot be written as {path.suffix}") from error
     write_atomically(path, data.tobytes())
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from engine.interrupts import stop_on_signals
 from engine.naming import name_outputs
 from engine.outputs import result_log
+from engine.photo_prediction import run_photos
 from engine.prediction import Prediction, PredictOptions, Summary
 from engine.sources import Sources
 from engine.video_prediction import run_video
@@ -36,8 +37,9 @@ def predict_all(
     with stop_on_signals() as stop, result_log(options.json_file, options.csv_file) as log:
         log.start(header)
         run = Prediction(predictor, options, log, reporter, tell, stop, viewer)
-        run.run_images(sources.images, names)
-        for video, name in zip(sources.videos, names[len(sources.images) :], strict=True):
+        photos = len(sources.images)
+        run_photos(run, sources.images, names[:photos])
+        for video, name in zip(sources.videos, names[photos:], strict=True):
             if stop.made:
                 break
             run_video(run, video, name)

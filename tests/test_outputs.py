@@ -16,8 +16,7 @@ from engine.outputs import (
     save_crops,
     save_picture,
 )
-from engine.pipeline import batches, in_order
-from utils.errors import FileError
+from utils.errors import DataError
 from utils.images import read_image
 from utils.types import Detections
 
@@ -56,7 +55,7 @@ def test_class_names_become_one_folder(name: str, folder: str) -> None:
 def test_pictures_without_loss_come_back_and_impossible_ones_are_named(tmp_path: Path) -> None:
     save_picture(tmp_path / "a.png", PHOTO)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), PHOTO)
-    with pytest.raises(FileError, match=r"a\.xyz: 60x40: cannot be written"):
+    with pytest.raises(DataError, match=r"a\.xyz: 60x40: cannot be written"):
         save_picture(tmp_path / "a.xyz", PHOTO)
 
 
@@ -89,31 +88,3 @@ def test_a_log_of_failed_work_does_not_appear(tmp_path: Path) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         fail()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_batches_cover_everything_in_order() -> None:
-    assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
-    assert list(batches([], 2)) == []
-
-
-class CountingPool:
-    """Runs nothing before it is asked for, and counts what was handed to it."""
-
-    def __init__(self) -> None:
-        self.submitted = 0
-
-    def submit(self, job):
-        self.submitted += 1
-        from concurrent.futures import Future
-
-        future: Future = Future()
-        future.set_result(job())
-        return future
-
-
-def test_results_come_in_order_with_at_most_so_many_ahead() -> None:
-    pool = CountingPool()
-    results = in_order(pool, ((lambda i=i: i) for i in range(9)), ahead=3)  # type: ignore[arg-type,misc]
-    assert next(results) == 0
-    assert pool.submitted == 4
-    assert list(results) == list(range(1, 9))

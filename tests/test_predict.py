@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ import engine.video_prediction
 import predict
 from engine.live import LiveVideo
 from engine.outputs import folder_name
-from engine.pipeline import batches, in_order
 from engine.timing import measure_speed
 from engine.video import VideoFile, writing_video
 from engine.viewer import Viewer, open_viewer
@@ -369,21 +367,6 @@ def test_names_that_are_not_text_survive(place, fake):
 )
 def test_class_names_become_folders(name, folder):
     assert folder_name(name) == folder
-
-
-def test_reading_ahead_keeps_the_order_and_the_bound():
-    started: list[int] = []
-
-    def job(number: int) -> int:
-        started.append(number)
-        return number
-
-    with ThreadPoolExecutor(3) as pool:
-        results = in_order(pool, (partial(job, n) for n in range(100)), ahead=4)
-        assert [next(results) for _ in range(10)] == list(range(10))
-        assert max(started) <= 14
-        assert list(results) == list(range(10, 100))
-    assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
 
 
 def test_help_teaches_without_loading_tensorflow():
