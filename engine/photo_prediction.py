@@ -15,7 +15,7 @@ from engine.prediction import Done, Prediction, Shot, counted
 from engine.sources import ImageInput
 from utils.draw import overlay_heat
 from utils.errors import DataError, UserError
-from utils.images import read_for_detector
+from utils.images import decode_for_detector, read_for_detector
 from utils.types import Detections, FloatArray
 
 SHOWN_REMARKS = 5
@@ -43,11 +43,15 @@ def run_photos(run: Prediction, images: Sequence[ImageInput], names: Sequence[Ou
 def _load(run: Prediction, image: ImageInput, name: OutputNames, warn: Callable[[str], None]) -> Shot | Failure:
     source = str(image.path)
     try:
-        pixels = read_for_detector(image.path, run.predictor.spec, run.options.ignore_exif or None, warn)
+        spec, ignore_exif = run.predictor.spec, run.options.ignore_exif or None
+        if image.data is None:
+            pixels = read_for_detector(image.path, spec, ignore_exif, warn)
+        else:
+            pixels = decode_for_detector(image.data, source, spec, ignore_exif, warn)
     except UserError as error:
         return Failure(source, error)
     more = {"output": str(run.options.out_dir / name.picture)}
-    return Shot(source, name, pixels, run.predictor.ready(pixels), more)
+    return Shot(source, image.path.name, name, pixels, run.predictor.ready(pixels), more)
 
 
 def _detect(run: Prediction, shots: Sequence[Shot]) -> list[Seen]:
@@ -58,8 +62,8 @@ def _detect(run: Prediction, shots: Sequence[Shot]) -> list[Seen]:
 
 def _finish(run: Prediction, shot: Shot, seen: Seen) -> Done | Failure:
     detections, heat = seen
-    done = run.finish(shot, detections)
     try:
+        done = run.finish(shot, detections)
         save_picture(run.options.out_dir / shot.name.picture, done.drawn)
         if heat is not None:
             save_picture(run.options.out_dir / HEATMAPS / shot.name.picture, overlay_heat(shot.pixels, heat))

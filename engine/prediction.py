@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.interrupts import StopRequest
-from engine.naming import CROPS, TEXTS, OutputNames
-from engine.outputs import ResultLog, detection_text, save_crops
+from engine.label_files import detection_text, voc_xml, yolo_text
+from engine.naming import CROPS, TEXTS, VOC_XML, YOLO_TEXTS, OutputNames
+from engine.outputs import save_crops
 from engine.pipeline import THREADS, Failure, flow
+from engine.result_log import ResultFiles, ResultLog
 from engine.viewer import Viewer
 from utils.errors import UserError
 from utils.files import write_atomically
@@ -28,9 +30,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What is wanted. ``out_dir`` gets pictures and videos, and below it txt/, crops/ and heatmaps/.
+    """What is wanted. ``out_dir`` gets pictures and videos, and below it a folder of each kind of files beside them.
 
-    ``json_file`` and ``csv_file`` get all detections.
+    ``files`` get all detections.
     """
 
     out_dir: Path
@@ -39,11 +41,12 @@ class PredictOptions:
     batch_size: int = 8
     ignore_exif: bool = False
     txt: bool = False
+    voc_xml: bool = False
+    yolo_txt: bool = False
     crops: bool = False
     heatmap: bool = False
     count: bool = False
-    json_file: Path | None = None
-    csv_file: Path | None = None
+    files: ResultFiles = field(default_factory=ResultFiles)
 
 
 @dataclass
@@ -81,10 +84,11 @@ class Summary:
 class Shot:
     """A photo or a frame on its way: what it is called, what it shows, and how the network gets it.
 
-    ``more`` goes to the log.
+    ``file_name`` is that of the image; ``more`` goes to the log.
     """
 
     source: str
+    file_name: str
     name: OutputNames
     pixels: ImageArray
     ready: Ready
@@ -140,16 +144,21 @@ class Prediction:
 
     def finish(self, shot: Shot, detections: Detections) -> Done:
         """Draws, and writes the files beside the pictures. Runs in threads."""
-        if self.options.txt:
-            write_atomically(self.options.out_dir / TEXTS / shot.name.beside(".txt"), detection_text(detections))
-        if self.options.crops:
-            save_crops(self.options.out_dir / CROPS, shot.name.stem, shot.pixels, detections)
+        wanted, name, size_hw = self.options, shot.name, shot.ready.placement.size_hw
+        if wanted.txt:
+            self._write(TEXTS, name.beside(".txt"), detection_text(detections))
+        if wanted.voc_xml:
+            self._write(VOC_XML, name.beside(".xml"), voc_xml(detections, shot.file_name, size_hw))
+        if wanted.yolo_txt:
+            self._write(YOLO_TEXTS, name.beside(".txt"), yolo_text(detections, size_hw))
+        if wanted.crops:
+            save_crops(wanted.out_dir / CROPS, name.stem, shot.pixels, detections)
         return Done(shot, detections, detections.draw(shot.pixels))
 
     def record(self, done: Done) -> None:
         """Counts a result and writes it where all results go."""
-        height, width = done.shot.pixels.shape[:2]
-        self.log.add(done.shot.source, (height, width), done.detections, **done.shot.more)
+        shot = done.shot
+        self.log.add(shot.source, shot.ready.placement.size_hw, done.detections, **shot.more)
         self.summary.counts.update(done.detections.names)
 
     def show(self, drawn: ImageArray, title: str, wait: bool) -> bool:
@@ -162,7 +171,11 @@ class Prediction:
 
     def failed(self, name: str, error: UserError) -> None:
         """Notes an input that could not be used."""
+        self.log.failed(name, str(error))
         self.summary.failed.append((name, error))
+
+    def _write(self, folder: str, file: Path, content: bytes | str) -> None:
+        write_atomically(self.options.out_dir / folder / file, content, sync=False)
 
 
 def counted(counts: Counter[str]) -> str:

@@ -116,7 +116,8 @@ def _shot(
 ) -> Shot:
     """A frame as it goes through the detector. Frames are counted from 0."""
     more = {"frame": number, "time_s": round(number / fps, 6), "output": str(sink.path)}
-    return Shot(str(source), name.of_frame(number), frame, run.predictor.ready(frame), more)
+    own = name.of_frame(number)
+    return Shot(str(source), own.beside(".jpg").name, own, frame, run.predictor.ready(frame), more)
 
 
 def _rate(run: Prediction, source: VideoInput, fps: float | None) -> float:
