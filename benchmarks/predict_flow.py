@@ -3,7 +3,8 @@
   python benchmarks/predict_flow.py logs/first/export/best.onnx
   python benchmarks/predict_flow.py logs/first/export/best.onnx --photos holiday --boxes 5
 
-The rounds of the three take turns, so that other work on the machine slows all of them. Bare is the network alone on
+The rounds of the three take turns, so that other work on the machine slows all of them; on a busy machine the CPU time
+of an image, which other work moves less, tells more than the rates. Bare is the network alone on
 photos that are prepared. The directory holds JPEG files, the video the same photos as frames; pictures and a video with
 boxes come out. For a detector that finds little, --boxes sets the score so that so many are drawn on a photo.
 """
@@ -56,19 +57,22 @@ def main() -> None:
             "video": _whole(detector, video, out, given.batch, score),
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
+        cpu_ms: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(given.rounds + 1):
             for name, way in ways.items():
-                start = time.perf_counter()
+                start, cpu_start = time.perf_counter(), time.process_time()
                 way()
                 if turn:  # the first round warms up
                     rates[name].append(len(photos) / (time.perf_counter() - start))
+                    cpu_ms[name].append(1000 * (time.process_time() - cpu_start) / len(photos))
     height, width = photos[0].shape[:2]
     print(f"{len(photos)} photos of {width}x{height}, batches of {given.batch}, score {score:.3g}")
     for name, of_rounds in rates.items():
         parts = [rate / bare for rate, bare in zip(of_rounds, rates["bare network"], strict=True)]
         low, part, high = np.percentile(parts, (0, 50, 100))
-        rate = statistics.median(of_rounds)
-        print(f"{name:14s}{rate:8.1f} images/s   {part:6.1%} of bare (rounds: {low:.1%} to {high:.1%})")
+        rate, cpu = statistics.median(of_rounds), statistics.median(cpu_ms[name])
+        spread = f"rounds {low:.0%} to {high:.0%}"
+        print(f"{name:14s}{rate:7.1f} images/s {part:7.1%} of bare ({spread}) {cpu:7.1f} CPU ms an image")
 
 
 def _arguments() -> argparse.Namespace:
