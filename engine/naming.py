@@ -14,8 +14,9 @@ from utils.errors import ConfigError
 
 WRITABLE = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 """Picture formats that are written; results of others become PNG."""
-TEXTS, CROPS, HEATMAPS = "txt", "crops", "heatmaps"
+TEXTS, VOC_XML, YOLO_TEXTS, CROPS, HEATMAPS = FOLDERS = "txt", "voc", "yolo/labels", "crops", "heatmaps"
 """What goes beside the pictures, each in a folder of its own."""
+YOLO_CLASSES = "yolo/classes.txt"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,14 @@ class OutputNames:
 
     picture: Path
     stem: Path
+
+    def beside(self, suffix: str) -> Path:
+        """``stem``, which may hold dots of its own, with ``suffix``."""
+        return self.stem.with_name(self.stem.name + suffix)
+
+    def of_frame(self, number: int) -> OutputNames:
+        """The same for one frame of a video."""
+        return OutputNames(self.picture, self.beside(f"_{number:06d}"))
 
 
 def name_outputs(sources: Sources) -> list[OutputNames]:
@@ -46,7 +55,8 @@ def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path], w
     if out in {os.path.dirname(path) for path in inputs}:
         raise ConfigError(f"--out: {out_dir}: is the directory of the input; results need a directory of their own")
     pictures = {os.path.realpath(out_dir / name.picture) for name in name_outputs(sources)}
-    folders = tuple(os.path.join(os.path.realpath(out_dir / folder), "") for folder in (TEXTS, CROPS, HEATMAPS))
+    pictures.add(os.path.realpath(out_dir / YOLO_CLASSES))
+    folders = tuple(os.path.join(os.path.realpath(out_dir / folder), "") for folder in FOLDERS)
     for path, given in {**inputs, os.path.realpath(weights): weights}.items():
         if path in pictures or path.startswith(folders):
             raise ConfigError(f"--out: {out_dir}: {given} lies where a result would go; choose another")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +15,13 @@ from utils.errors import ConfigError
 from utils.letterbox import Placement, place, resize_into
 from utils.postprocess import Found
 from utils.types import Detections, FloatArray, ImageArray, IntArray
+
+
+class Ready(NamedTuple):
+    """A photo as the network takes it, [S, S, 3] uint8, and where it lies in there."""
+
+    placement: Placement
+    square: ImageArray
 
 
 class PhotoDetector(ABC):
@@ -48,8 +56,18 @@ class PhotoDetector(ABC):
             score: lowest score to report.
             iou: overlap above which the weaker of two boxes of a class goes.
         """
-        placements, inputs = self.prepare(images)
-        return [self._detections(*pair) for pair in zip(self.find(inputs, score, iou), placements, strict=True)]
+        return self.detect([self.ready(image) for image in images], score, iou)
+
+    def ready(self, image: ImageArray) -> Ready:
+        """The first half of ``predict_batch``, for one image; several threads may do it at once."""
+        size = self.spec.input_size
+        placement = place((image.shape[0], image.shape[1]), size, self.spec.resize)
+        return Ready(placement, resize_into(image, placement, size))
+
+    def detect(self, photos: Sequence[Ready], score: float, iou: float) -> list[Detections]:
+        """The second half of ``predict_batch``; one thread at a time."""
+        found = self.find(np.stack([photo.square for photo in photos]), score, iou)
+        return [self._detections(one, photo.placement) for one, photo in zip(found, photos, strict=True)]
 
     def objectness_map(self, image: ImageArray) -> FloatArray:
         """Where the detector sees any object: [H, W] float32 in 0..1, aligned with ``image`` [H, W, 3]."""
@@ -59,10 +77,8 @@ class PhotoDetector(ABC):
 
     def prepare(self, images: Sequence[ImageArray]) -> tuple[list[Placement], ImageArray]:
         """The network's input [B, S, S, 3] uint8, and where each image lies in it."""
-        size = self.spec.input_size
-        placements = [place((image.shape[0], image.shape[1]), size, self.spec.resize) for image in images]
-        pairs = zip(images, placements, strict=True)
-        return placements, np.stack([resize_into(image, placement, size) for image, placement in pairs])
+        photos = [self.ready(image) for image in images]
+        return [photo.placement for photo in photos], np.stack([photo.square for photo in photos])
 
     def _detections(self, found: Found, placement: Placement) -> Detections:
         boxes = placement.to_image(found.boxes_xyxy.astype(np.float64) * self.spec.input_size)

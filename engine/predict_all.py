@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.interrupts import stop_on_signals
-from engine.naming import name_outputs
-from engine.outputs import result_log
+from engine.naming import YOLO_CLASSES, name_outputs
+from engine.photo_prediction import run_photos
 from engine.prediction import Prediction, PredictOptions, Summary
+from engine.result_log import result_log
 from engine.sources import Sources
 from engine.video_prediction import run_video
 from engine.viewer import Viewer
+from utils.classes import write_classes
 from utils.progress import Reporter
 
 if TYPE_CHECKING:
@@ -33,14 +35,16 @@ def predict_all(
         "iou": options.iou,
         "class_names": list(predictor.spec.class_names),
     }
-    with stop_on_signals() as stop, result_log(options.json_file, options.csv_file) as log:
-        log.start(header)
+    if options.yolo_txt:
+        write_classes(options.out_dir / YOLO_CLASSES, predictor.spec.class_names)
+    with stop_on_signals() as stop, result_log(options.files, header) as log:
         run = Prediction(predictor, options, log, reporter, tell, stop, viewer)
-        run.run_images(sources.images, names)
-        for video, name in zip(sources.videos, names[len(sources.images) :], strict=True):
+        photos = len(sources.images)
+        run_photos(run, sources.images, names[:photos])
+        for video, name in zip(sources.videos, names[photos:], strict=True):
             if stop.made:
                 break
             run_video(run, video, name)
-        log.end([(where, str(error)) for where, error in run.summary.failed], complete=not stop.made)
+        log.end(complete=not stop.made)
     run.summary.interrupted = stop.exit_code
     return run.summary

@@ -1,38 +1,38 @@
-"""Prediction over many photos, and what is done with each photo or frame: drawn, logged, cut, counted, shown."""
+"""What prediction over photos and over videos have in common: what is wanted, how it goes, what came of it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.interrupts import StopRequest
-from engine.naming import CROPS, HEATMAPS, TEXTS, OutputNames
-from engine.outputs import ResultLog, detection_text, save_crops, save_picture
-from engine.pipeline import batches, in_order
-from engine.sources import ImageInput
+from engine.label_files import detection_text, voc_xml, yolo_text
+from engine.naming import CROPS, TEXTS, VOC_XML, YOLO_TEXTS, OutputNames
+from engine.outputs import save_crops
+from engine.pipeline import THREADS, Failure, flow
+from engine.result_log import ResultFiles, ResultLog
 from engine.viewer import Viewer
-from utils.draw import overlay_heat
 from utils.errors import UserError
 from utils.files import write_atomically
-from utils.images import read_for_detector
 from utils.progress import Reporter
 from utils.types import Detections, ImageArray
 
 if TYPE_CHECKING:
-    from engine.photo_detector import PhotoDetector
+    from engine.photo_detector import PhotoDetector, Ready
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What is wanted. ``out_dir`` gets pictures and videos, and below it txt/, crops/ and heatmaps/.
+    """What is wanted. ``out_dir`` gets pictures and videos, and below it a folder of each kind of files beside them.
 
-    ``json_file`` and ``csv_file`` get all detections.
+    ``files`` get all detections.
     """
 
     out_dir: Path
@@ -41,11 +41,12 @@ class PredictOptions:
     batch_size: int = 8
     ignore_exif: bool = False
     txt: bool = False
+    voc_xml: bool = False
+    yolo_txt: bool = False
     crops: bool = False
     heatmap: bool = False
     count: bool = False
-    json_file: Path | None = None
-    csv_file: Path | None = None
+    files: ResultFiles = field(default_factory=ResultFiles)
 
 
 @dataclass
@@ -79,6 +80,30 @@ class Summary:
         return result + failed + ("; interrupted" if self.interrupted else "")
 
 
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A photo or a frame on its way: what it is called, what it shows, and how the network gets it.
+
+    ``file_name`` is that of the image; ``more`` goes to the log.
+    """
+
+    source: str
+    file_name: str
+    name: OutputNames
+    pixels: ImageArray
+    ready: Ready
+    more: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Done:
+    """A shot whose files are written. ``drawn`` is the result as a picture."""
+
+    shot: Shot
+    detections: Detections
+    drawn: ImageArray
+
+
 @dataclass
 class Prediction:
     """One run over many inputs. A bad input is noted in ``summary``, and the others go on.
@@ -95,33 +120,46 @@ class Prediction:
     viewer: Viewer | None = None
     summary: Summary = field(default_factory=Summary)
 
-    def run_images(self, images: Sequence[ImageInput], names: Sequence[OutputNames]) -> None:
-        """Predicts photos in batches, reading ahead. ``names`` begin with those of ``images``."""
-        remarks: list[str] = []
-        results = self._results(images, names[: len(images)], remarks.append)
-        for _ in self.reporter.track(results, "predicting", len(images), " images"):
-            pass
-        for remark in remarks[:5]:
-            self.reporter.say(remark)
-        if len(remarks) > 5:
-            self.reporter.say(f"and {len(remarks) - 5} more such remarks")
+    def flow(
+        self,
+        loads: Iterable[Callable[[], Shot | Failure]],
+        detect: Callable[[Sequence[Shot]], Sequence[R]],
+        finish: Callable[[Shot, R], Done | Failure],
+    ) -> Generator[Done | Failure, None, None]:
+        """Loads, detects and finishes several at a time; notes what came of each, and yields it, in order."""
+        size, stopped = self.options.batch_size, lambda: self.stop.made
+        with ThreadPoolExecutor(THREADS) as pool, closing(flow(pool, loads, detect, finish, size, stopped)) as results:
+            for result in results:
+                if isinstance(result, Failure):
+                    self.failed(result.source, result.error)
+                else:
+                    self.record(result)
+                yield result
 
-    def predict(self, images: list[ImageArray]) -> list[Detections]:
-        """Detections of each image; keeps the first images for ``Summary.samples``."""
-        if not images:
-            return []
-        self.summary.samples += images[: max(0, self.options.batch_size - len(self.summary.samples))]
-        return self.predictor.predict_batch(images, score=self.options.score, iou=self.options.iou)
+    def detect(self, shots: Sequence[Shot]) -> list[Detections]:
+        """What each shot holds; keeps the first ones for ``Summary.samples``."""
+        room = max(0, self.options.batch_size - len(self.summary.samples))
+        self.summary.samples += [shot.pixels for shot in shots[:room]]
+        return self.predictor.detect([shot.ready for shot in shots], self.options.score, self.options.iou)
 
-    def record(self, source: str, stem: Path, pixels: ImageArray, detections: Detections, **more: Any) -> None:
-        """What photos and frames have in common. ``more`` goes to the log; ``stem`` names the files beside."""
-        self.log.add(source, (pixels.shape[0], pixels.shape[1]), detections, **more)
-        self.summary.counts.update(detections.names)
-        if self.options.txt:
-            file = self.options.out_dir / TEXTS / stem.with_name(f"{stem.name}.txt")
-            write_atomically(file, detection_text(detections))
-        if self.options.crops:
-            save_crops(self.options.out_dir / CROPS, stem, pixels, detections)
+    def finish(self, shot: Shot, detections: Detections) -> Done:
+        """Draws, and writes the files beside the pictures. Runs in threads."""
+        wanted, name, size_hw = self.options, shot.name, shot.ready.placement.size_hw
+        if wanted.txt:
+            self._write(TEXTS, name.beside(".txt"), detection_text(detections))
+        if wanted.voc_xml:
+            self._write(VOC_XML, name.beside(".xml"), voc_xml(detections, shot.file_name, size_hw))
+        if wanted.yolo_txt:
+            self._write(YOLO_TEXTS, name.beside(".txt"), yolo_text(detections, size_hw))
+        if wanted.crops:
+            save_crops(wanted.out_dir / CROPS, name.stem, shot.pixels, detections)
+        return Done(shot, detections, detections.draw(shot.pixels))
+
+    def record(self, done: Done) -> None:
+        """Counts a result and writes it where all results go."""
+        shot = done.shot
+        self.log.add(shot.source, shot.ready.placement.size_hw, done.detections, **shot.more)
+        self.summary.counts.update(done.detections.names)
 
     def show(self, drawn: ImageArray, title: str, wait: bool) -> bool:
         """Shows a result where a window is wanted. False once the user has closed it."""
@@ -133,44 +171,11 @@ class Prediction:
 
     def failed(self, name: str, error: UserError) -> None:
         """Notes an input that could not be used."""
+        self.log.failed(name, str(error))
         self.summary.failed.append((name, error))
 
-    def _results(
-        self, images: Sequence[ImageInput], names: Sequence[OutputNames], warn: Callable[[str], None]
-    ) -> Iterator[None]:
-        """Yields once for each image that is done."""
-        with ThreadPoolExecutor(2) as pool:
-            jobs = (partial(self._load, image, warn) for image in images)
-            with closing(in_order(pool, jobs, 2 * self.options.batch_size)) as loaded:
-                for batch in batches(zip(images, names, loaded, strict=True), self.options.batch_size):
-                    found = iter(self.predict([pixels for *_, pixels in batch if not isinstance(pixels, UserError)]))
-                    for image, name, pixels in batch:
-                        if isinstance(pixels, UserError):
-                            self.failed(str(image.path), pixels)
-                        else:
-                            self._image_done(image, name, pixels, next(found))
-                        yield
-                    if self.stop.made:
-                        return
-
-    def _load(self, image: ImageInput, warn: Callable[[str], None]) -> ImageArray | UserError:
-        try:
-            return read_for_detector(image.path, self.predictor.spec, self.options.ignore_exif or None, warn)
-        except UserError as error:
-            return error
-
-    def _image_done(self, image: ImageInput, name: OutputNames, pixels: ImageArray, detections: Detections) -> None:
-        output = self.options.out_dir / name.picture
-        drawn = detections.draw(pixels)
-        save_picture(output, drawn)
-        self.record(str(image.path), name.stem, pixels, detections, output=str(output))
-        if self.options.heatmap:
-            heat = overlay_heat(pixels, self.predictor.objectness_map(pixels))
-            save_picture(self.options.out_dir / HEATMAPS / name.picture, heat)
-        self.summary.images += 1
-        if self.options.count:
-            self.tell(f"{image.path}: {counted(Counter(detections.names))}")
-        self.show(drawn, image.path.name, wait=True)
+    def _write(self, folder: str, file: Path, content: bytes | str) -> None:
+        write_atomically(self.options.out_dir / folder / file, content, sync=False)
 
 
 def counted(counts: Counter[str]) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from utils.errors import ConfigError, DataError, did_you_mean
-from utils.images import IMAGE_SUFFIXES
+from utils.errors import ConfigError, DataError, UserError, did_you_mean
+from utils.image_headers import IMAGE_SUFFIXES, SUFFIXES, image_format
+from utils.images import MAX_FILE_BYTES
+from utils.inputs import open_regular
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts", ".3gp")
 )
+STDIN = "-"
 STREAM_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
 
 
@@ -46,10 +51,14 @@ class VideoInput:
 
 @dataclass(frozen=True)
 class ImageInput:
-    """An image file. ``folder`` is where it lies below the directory that was searched; its result lies likewise."""
+    """An image file. ``folder`` is where it lies below the directory that was searched; its result lies likewise.
+
+    With ``data`` it is no file: these are its bytes, and ``path`` is what it is called.
+    """
 
     path: Path
     folder: Path = Path()
+    data: bytes | None = None
 
 
 Input = ImageInput | VideoInput
@@ -65,29 +74,83 @@ class Sources:
     @property
     def files(self) -> list[Path]:
         """Every input that is a file."""
-        return [i.path for i in self.images] + [v.place for v in self.videos if isinstance(v.place, Path)]
+        return [i.path for i in self.images if i.data is None] + [
+            v.place for v in self.videos if isinstance(v.place, Path)
+        ]
 
 
-def find_sources(arguments: Sequence[str], recursive: bool = False, skip: Path | None = None) -> Sources:
+def find_sources(
+    arguments: Sequence[str],
+    recursive: bool = False,
+    skip: Path | None = None,
+    list_file: Path | None = None,
+    stdin: BinaryIO | None = None,
+) -> Sources:
     """Resolves what stands on the command line.
 
     Args:
-        arguments: image and video files, directories, glob patterns, webcam numbers, stream addresses.
+        arguments: image and video files, directories, glob patterns, webcam numbers, stream addresses, and ``-`` for
+            what ``stdin`` gives: the bytes of one image, or a list of sources, one a line.
         recursive: look into the directories below a directory, too.
         skip: a directory that is never searched from above, such as the one the results go to.
+        list_file: a text file with more sources, one a line.
+        stdin: where ``-`` reads.
 
-    ConfigError where nothing has the name given, naming the nearest; DataError for a directory without pictures.
+    ConfigError where nothing has the name given, naming the nearest, and for an empty list; DataError for a directory
+    without pictures.
     """
     images: dict[str, ImageInput] = {}
     videos: dict[str, VideoInput] = {}
-    for argument in arguments:
-        for found in _resolve(argument, recursive, skip):
-            if isinstance(found, ImageInput):
-                images.setdefault(os.path.abspath(found.path), found)
-            else:
-                key = os.path.abspath(found.place) if isinstance(found.place, Path) else str(found)
-                videos.setdefault(key, found)
+    for found in _all_inputs(arguments, recursive, skip, list_file, stdin):
+        if isinstance(found, ImageInput):
+            images.setdefault(STDIN if found.data else os.path.abspath(found.path), found)
+        else:
+            key = os.path.abspath(found.place) if isinstance(found.place, Path) else str(found)
+            videos.setdefault(key, found)
     return Sources(tuple(images.values()), tuple(videos.values()))
+
+
+def _all_inputs(
+    arguments: Sequence[str], recursive: bool, skip: Path | None, list_file: Path | None, stdin: BinaryIO | None
+) -> Iterator[Input]:
+    for argument in dict.fromkeys(arguments):
+        if argument == STDIN and stdin is not None:
+            data = stdin.read(MAX_FILE_BYTES)
+            # A list of paths has no zero byte, and every image has one near its start.
+            if b"\0" in data[:4096]:
+                yield ImageInput(_stdin_name(data), data=data)
+            else:
+                yield from _listed(data, "stdin", recursive, skip)
+        else:
+            yield from _resolve(argument, recursive, skip)
+    if list_file is not None:
+        if not list_file.exists():
+            raise ConfigError(f"{list_file}: no such list of sources{_nearest(list_file)}")
+        file, _ = open_regular(list_file, "list of sources")
+        with file:
+            yield from _listed(file.readall(), str(list_file), recursive, skip)
+
+
+def _listed(data: bytes, name: str, recursive: bool, skip: Path | None) -> Iterator[Input]:
+    # Names of files need not be text; what comes back is then the very same bytes.
+    text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    lines = [(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), start=1)]
+    lines = [(number, line) for number, line in lines if line]
+    if not lines:
+        raise ConfigError(f"{name}: is empty: give one source a line")
+    for number, line in lines:
+        try:
+            yield from _resolve(line, recursive, skip)
+        except UserError as error:
+            raise type(error)(f"{name}: line {number}: {error}") from error
+
+
+def _stdin_name(data: bytes) -> Path:
+    """``stdin.jpg``, or whatever its format is. What is no image keeps the bare name, and is refused later."""
+    try:
+        return Path("stdin" + SUFFIXES[image_format(data[:4096], "stdin")][0])
+    except DataError:
+        return Path("stdin")
 
 
 def _resolve(argument: str, recursive: bool, skip: Path | None) -> Iterable[Input]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -13,12 +13,12 @@ from pathlib import Path
 
 from engine.live import LiveVideo
 from engine.naming import OutputNames
-from engine.pipeline import in_order
-from engine.prediction import Prediction, counted
+from engine.pipeline import Failure, in_order
+from engine.prediction import Done, Prediction, Shot, counted
 from engine.sources import VideoInput
 from engine.video import ASSUMED_FPS, VideoFile, VideoSink, writing_video
 from utils.errors import UserError
-from utils.types import Detections, ImageArray
+from utils.types import ImageArray
 
 
 def run_video(run: Prediction, source: VideoInput, name: OutputNames) -> None:
@@ -43,9 +43,9 @@ def _run_file(run: Prediction, source: VideoInput, path: Path, name: OutputNames
         fps = _rate(run, source, video.fps)
         with writing_video(run.options.out_dir / name.picture, fps, video.size_hw) as sink:
             _remark(run, sink)
-            drawn = _drawn_frames(run, source, name, video, sink, fps)
-            for frame in run.reporter.track(drawn, path.name, video.frame_count, " frames"):
-                sink.write(frame)
+            with closing(_written(run, source, name, video, sink, fps)) as frames:
+                for _ in run.reporter.track(frames, path.name, video.frame_count, " frames"):
+                    pass
     stated = f" of {video.frame_count}" if video.frame_count else ""
     if run.stop.made:
         run.reporter.say(f"{source}: interrupted: {sink.frames}{stated} frames are in {sink.path}")
@@ -54,18 +54,26 @@ def _run_file(run: Prediction, source: VideoInput, path: Path, name: OutputNames
     return sink
 
 
-def _drawn_frames(
+def _written(
     run: Prediction, source: VideoInput, name: OutputNames, video: VideoFile, sink: VideoSink, fps: float
-) -> Iterator[ImageArray]:
-    numbers = itertools.count()
-    with ThreadPoolExecutor(1) as pool:
-        jobs = itertools.repeat(partial(video.read, run.options.batch_size))
-        with closing(in_order(pool, jobs, ahead=1)) as loaded:
-            for frames in loaded:
-                for frame, detections in zip(frames, run.predict(frames), strict=True):
-                    yield _done(run, source, name, frame, detections, sink, next(numbers), fps)
-                if run.stop.made or not frames:
-                    return
+) -> Generator[None, None, None]:
+    """Yields once for each frame that is in the file. One thread reads, one writes, others do what is between."""
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        reads = itertools.repeat(partial(video.read, run.options.batch_size))
+        with closing(in_order(reader, reads, ahead=1)) as read:
+            frames = itertools.chain.from_iterable(itertools.takewhile(bool, read))
+            loads = (partial(_shot, run, source, name, frame, n, sink, fps) for n, frame in enumerate(frames))
+            with closing(run.flow(loads, run.detect, run.finish)) as results:
+                writes = (partial(sink.write, drawn) for drawn in _drawn(run, source, results))
+                yield from in_order(writer, writes, run.options.batch_size)
+
+
+def _drawn(run: Prediction, source: VideoInput, results: Iterable[Done | Failure]) -> Iterator[ImageArray]:
+    for result in results:
+        assert isinstance(result, Done)  # a frame that was read is there
+        run.summary.frames += 1
+        run.show(result.drawn, source.name, wait=False)
+        yield result.drawn
 
 
 def _run_live(run: Prediction, source: VideoInput, name: OutputNames) -> VideoSink:
@@ -84,13 +92,16 @@ def _run_live(run: Prediction, source: VideoInput, name: OutputNames) -> VideoSi
                     break
                 if frame is None:
                     break
-                (detections,) = run.predict([frame])
+                shot = _shot(run, source, name, frame, sink.frames, sink, fps)
+                (detections,) = run.detect([shot])
                 seconds = time.monotonic() - start
-                drawn = _done(run, source, name, frame, detections, sink, sink.frames, fps)
+                done = run.finish(shot, detections)
+                run.record(done)
+                run.summary.frames += 1
                 # The detector may be slower than the camera: frames are repeated so that the file runs in real time.
                 for _ in range(int(seconds * fps) + 1 - sink.frames):
-                    sink.write(drawn)
-                if not run.show(drawn, str(source), wait=False):
+                    sink.write(done.drawn)
+                if not run.show(done.drawn, str(source), wait=False):
                     break
     run.reporter.say(f"{source}: {sink.frames} frames are in {sink.path}")
     if live.reconnected:
@@ -100,26 +111,13 @@ def _run_live(run: Prediction, source: VideoInput, name: OutputNames) -> VideoSi
     return sink
 
 
-def _done(
-    run: Prediction,
-    source: VideoInput,
-    name: OutputNames,
-    frame: ImageArray,
-    detections: Detections,
-    sink: VideoSink,
-    number: int,
-    fps: float,
-) -> ImageArray:
-    """Records the detections of a frame and returns it drawn. Frames are counted from 0."""
-    stem = name.stem.with_name(f"{name.stem.name}_{number:06d}")
+def _shot(
+    run: Prediction, source: VideoInput, name: OutputNames, frame: ImageArray, number: int, sink: VideoSink, fps: float
+) -> Shot:
+    """A frame as it goes through the detector. Frames are counted from 0."""
     more = {"frame": number, "time_s": round(number / fps, 6), "output": str(sink.path)}
-    run.record(str(source), stem, frame, detections, **more)
-    run.summary.frames += 1
-    drawn = detections.draw(frame)
-    if not isinstance(source.place, Path):
-        return drawn
-    run.show(drawn, source.name, wait=False)
-    return drawn
+    own = name.of_frame(number)
+    return Shot(str(source), own.beside(".jpg").name, own, frame, run.predictor.ready(frame), more)
 
 
 def _rate(run: Prediction, source: VideoInput, fps: float | None) -> float:

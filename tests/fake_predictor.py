@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from engine.photo_detector import Ready
 from utils.config import DetectorSpec
+from utils.letterbox import place
 from utils.types import Detections, FloatArray, ImageArray
 
 SPEC = DetectorSpec(
@@ -31,11 +33,17 @@ class FakePredictor:
         self._on_batch = on_batch
 
     def predict_batch(self, images: Sequence[ImageArray], score: float = 0.5, iou: float = 0.3) -> list[Detections]:
-        self.batch_sizes.append(len(images))
+        return self.detect([self.ready(image) for image in images], score, iou)
+
+    def ready(self, image: ImageArray) -> Ready:
+        return Ready(place((image.shape[0], image.shape[1]), SPEC.input_size, SPEC.resize), image)
+
+    def detect(self, photos: Sequence[Ready], score: float, iou: float) -> list[Detections]:
+        self.batch_sizes.append(len(photos))
         self.thresholds.append((score, iou))
         if self._on_batch:
             self._on_batch(len(self.batch_sizes))
-        return [_find_red(image) for image in images]
+        return [_find_red(photo.square) for photo in photos]
 
     def objectness_map(self, image: ImageArray) -> FloatArray:
         return _red(image).astype(np.float32)

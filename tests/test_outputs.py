@@ -3,22 +3,18 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from engine.outputs import (
-    CSV_COLUMNS,
-    detection_dicts,
-    detection_text,
-    folder_name,
-    result_log,
-    save_crops,
-    save_picture,
-)
-from engine.pipeline import batches, in_order
-from utils.errors import FileError
+from engine.label_files import detection_text, voc_xml, yolo_text
+from engine.outputs import folder_name, save_crops, save_picture
+from engine.result_log import CSV_COLUMNS, STDOUT, ResultFiles, detection_dicts, result_log
+from utils.annotations import fit_to_image, parse_annotation
+from utils.errors import DataError
 from utils.images import read_image
+from utils.problems import Problems
 from utils.types import Detections
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -56,34 +52,82 @@ def test_class_names_become_one_folder(name: str, folder: str) -> None:
 def test_pictures_without_loss_come_back_and_impossible_ones_are_named(tmp_path: Path) -> None:
     save_picture(tmp_path / "a.png", PHOTO)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), PHOTO)
-    with pytest.raises(FileError, match=r"a\.xyz: 60x40: cannot be written"):
+    with pytest.raises(DataError, match=r"a\.xyz: 60x40: cannot be written"):
         save_picture(tmp_path / "a.xyz", PHOTO)
 
 
-def test_the_log_is_one_document_and_one_table(tmp_path: Path) -> None:
-    with result_log(tmp_path / "a.json", tmp_path / "a.csv") as log:
-        log.start({"score": 0.5})
+HEADER = {"score": 0.5, "class_names": ["細胞", "white cell"]}
+
+
+def write_all(folder: Path, **files: Path) -> None:
+    with result_log(ResultFiles(**files), HEADER) as log:
         log.add("a.jpg", (40, 60), FOUND)
+        log.failed("b.jpg", "empty")
         log.add("caf\udce9.mp4", (40, 60), Detections.empty(), frame=3)
-        log.end([("b.jpg", "empty")], complete=True)
+        log.add("c.jpg", (50, 70), FOUND.above(0.6))
+        log.end(complete=True)
+
+
+def test_the_log_is_one_document_and_one_table(tmp_path: Path) -> None:
+    write_all(tmp_path, json=tmp_path / "a.json", csv=tmp_path / "a.csv")
     document = json.loads((tmp_path / "a.json").read_text("utf-8"))
     assert document["score"] == 0.5
     assert [(one["image"], len(one["detections"])) for one in document["images"]] == [
         ("a.jpg", 3),
         ("caf\udce9.mp4", 0),
+        ("c.jpg", 1),
     ]
     assert document["images"][1]["frame"] == 3
     assert (document["failed"], document["complete"]) == ([{"image": "b.jpg", "error": "empty"}], True)
     rows = list(csv.reader((tmp_path / "a.csv").read_text("utf-8").splitlines()))
     assert rows[0] == list(CSV_COLUMNS)
-    assert len(rows) == 1 + len(FOUND)
+    assert len(rows) == 1 + len(FOUND) + 1
     assert rows[1] == ["a.jpg", "", "1", "white cell", "0.875", "1.5", "2.0", "11.0", "12.25"]
+
+
+def test_pycocotools_reads_the_coco_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pycocotools.coco import COCO
+
+    write_all(tmp_path, coco=tmp_path / "coco.json")
+    whole = COCO(str(tmp_path / "coco.json"))
+    results = whole.loadRes(whole.dataset["annotations"])
+    assert [(image["file_name"], image["width"], image["height"]) for image in whole.loadImgs(whole.getImgIds())] == [
+        ("a.jpg", 60, 40),
+        ("caf\udce9.mp4", 60, 40),
+        ("c.jpg", 70, 50),
+    ]
+    assert [one["name"] for one in whole.loadCats(whole.getCatIds())] == HEADER["class_names"]
+    found = results.loadAnns(results.getAnnIds(imgIds=[1]))
+    assert [whole.cats[one["category_id"]]["name"] for one in found] == list(FOUND.names)
+    boxes = np.array([one["bbox"] for one in found])
+    np.testing.assert_array_equal(np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]), FOUND.boxes_xyxy)
+    assert [one["score"] for one in found] == FOUND.scores.tolist()
+    assert [len(results.getAnnIds(imgIds=[number])) for number in (2, 3)] == [0, 1]
+    assert whole.dataset["info"] == {"score": 0.5, "complete": True}
+
+
+def test_json_lines_are_there_as_soon_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.jsonl"
+    with result_log(ResultFiles(jsonl=path), HEADER) as log:
+        log.add("a.jpg", (40, 60), FOUND, output="out/a.jpg")
+        first = json.loads(path.read_text("ascii"))
+        log.failed("caf\udce9.jpg", "empty")
+        assert path.read_text("ascii").endswith("\n")
+        second = json.loads(path.read_text("ascii").splitlines()[1])
+    assert (first["image"], first["output"], first["width"], first["height"]) == ("a.jpg", "out/a.jpg", 60, 40)
+    assert first["detections"] == detection_dicts(FOUND)
+    assert second == {"image": "caf\udce9.jpg", "error": "empty"}
+
+
+def test_json_lines_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(tmp_path, jsonl=STDOUT)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["image"] for line in lines] == ["a.jpg", "b.jpg", "caf\udce9.mp4", "c.jpg"]
 
 
 def test_a_log_of_failed_work_does_not_appear(tmp_path: Path) -> None:
     def fail() -> None:
-        with result_log(tmp_path / "a.json", None) as log:
-            log.start({})
+        with result_log(ResultFiles(*(tmp_path / f"a.{suffix}" for suffix in ("json", "csv", "coco"))), HEADER):
             raise ValueError
 
     with pytest.raises(ValueError):  # noqa: PT011
@@ -91,29 +135,40 @@ def test_a_log_of_failed_work_does_not_appear(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_batches_cover_everything_in_order() -> None:
-    assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
-    assert list(batches([], 2)) == []
+def test_voc_xml_gives_our_parser_and_any_other_the_same_boxes(tmp_path: Path) -> None:
+    inside = Detections(
+        np.array([[1.1, 2, 11.7, 12.25], [50, 30, 60, 40]], np.float32),
+        np.array([0.875, 0.5], np.float32),
+        np.array([1, 0]),
+        ("white <cell> & more", "細胞"),
+    )
+    path = tmp_path / "a.b.xml"
+    path.write_bytes(voc_xml(inside, "a.b.jpg", (40, 60)))
+    annotation = fit_to_image(parse_annotation(path), (40, 60))  # raises where anything is not as it should be
+    assert [item.name for item in annotation.objects] == list(inside.names)
+    boxes = np.array([item.box_xyxy for item in annotation.objects])
+    np.testing.assert_array_equal(boxes.astype(np.float32), inside.boxes_xyxy)
+    root = ElementTree.parse(path).getroot()
+    assert (root.findtext("filename"), root.findtext("size/width"), root.findtext("size/depth")) == (
+        "a.b.jpg",
+        "60",
+        "3",
+    )
+    assert [box.text for box in root.find("object/bndbox")] == ["1.1", "2", "11.7", "12.25"]  # type: ignore[union-attr]
+    # What LabelImg does with a box.
+    assert [int(float(box.text)) for box in root.findall("object")[1].find("bndbox")] == [50, 30, 60, 40]  # type: ignore
 
 
-class CountingPool:
-    """Runs nothing before it is asked for, and counts what was handed to it."""
-
-    def __init__(self) -> None:
-        self.submitted = 0
-
-    def submit(self, job):
-        self.submitted += 1
-        from concurrent.futures import Future
-
-        future: Future = Future()
-        future.set_result(job())
-        return future
+def test_voc_xml_of_an_image_without_objects_is_a_negative(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_bytes(voc_xml(Detections.empty(), "caf\udce9\x01.jpg", (40, 60)))
+    annotation = parse_annotation(path, Problems())
+    assert (annotation.objects, annotation.size_hw) == ((), (40, 60))
 
 
-def test_results_come_in_order_with_at_most_so_many_ahead() -> None:
-    pool = CountingPool()
-    results = in_order(pool, ((lambda i=i: i) for i in range(9)), ahead=3)  # type: ignore[arg-type,misc]
-    assert next(results) == 0
-    assert pool.submitted == 4
-    assert list(results) == list(range(1, 9))
+def test_yolo_text_is_read_by_numpy(tmp_path: Path) -> None:
+    rows = np.loadtxt(yolo_text(FOUND, (40, 60)).splitlines())
+    assert rows[0] == pytest.approx([1, 6.25 / 60, 7.125 / 40, 9.5 / 60, 10.25 / 40, 0.875], abs=1e-6)
+    centre, size = rows[:, 1:3] * (60, 40), rows[:, 3:5] * (60, 40)
+    np.testing.assert_allclose(np.hstack([centre - size / 2, centre + size / 2]), FOUND.boxes_xyxy, atol=1e-4)
+    assert yolo_text(Detections.empty(), (40, 60)) == ""

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ import engine.video_prediction
 import predict
 from engine.live import LiveVideo
 from engine.outputs import folder_name
-from engine.pipeline import batches, in_order
 from engine.timing import measure_speed
 from engine.video import VideoFile, writing_video
 from engine.viewer import Viewer, open_viewer
@@ -31,6 +30,8 @@ from tests.test_video import Capture, opener
 from utils.door import run_door
 from utils.errors import FileError
 from utils.palette import class_colour
+from utils.problems import FailFast
+from utils.voc import load_ground_truth
 
 BOX = [10.0, 20.0, 40.0, 50.0]
 
@@ -123,6 +124,57 @@ def test_text_table_crops_heat_and_counts(place, fake, capsys):
     assert "in/none.png: nothing found" in told
 
 
+def test_labels_go_back_into_training(place, fake, capsys):
+    """Predict, correct, train: what comes out lies in a VOC folder and is annotated without a complaint."""
+    voc = place / "VOCdevkit/VOC2007"
+    (voc / "JPEGImages").mkdir(parents=True)
+    for name in ("a.b", "two words", "none"):
+        write_picture(voc / f"JPEGImages/{name}.png", picture(box=None if name == "none" else (10, 20, 40, 50)))
+    assert run(str(voc / "JPEGImages"), "--voc-xml", "--yolo-txt", "--coco", "coco.json") == 0
+    os.rename("out/voc", voc / "Annotations")
+    (voc / "ImageSets/Main").mkdir(parents=True)
+    (voc / "ImageSets/Main/all.txt").write_text("a.b\ntwo words\nnone\n")
+    remarks = FailFast()
+    samples = load_ground_truth(place / "VOCdevkit", "2007", "all", ("red thing",), remarks=remarks)
+    assert not list(remarks.warning_lines())
+    assert [truth.boxes_xyxy.tolist() for _, truth in samples] == [[BOX], [BOX], []]
+    assert sorted(os.listdir("out/yolo/labels")) == ["a.b.txt", "none.txt", "two words.txt"]
+    assert (place / "out/yolo/classes.txt").read_text() == "red thing\n红细胞\n"
+    assert np.loadtxt("out/yolo/labels/a.b.txt") == pytest.approx([0, 25 / 80, 35 / 60, 30 / 80, 30 / 60, 0.875])
+    assert [one["bbox"] for one in document("coco.json")["annotations"]] == [[10, 20, 30, 30]] * 2
+
+
+def test_json_lines_on_stdout_are_alone_there(place, fake, capsys):
+    for name in "abc":
+        write_picture(f"in/{name}.png", picture())
+    (place / "in/b.png").write_text("<html>")
+    assert run("in", "--jsonl", "-", "--count") == 3
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["image"], "error" in line) for line in lines] == [
+        ("in/a.png", False),
+        ("in/b.png", True),
+        ("in/c.png", False),
+    ]
+    assert "2 images: 2 red thing" in err
+
+
+def test_an_image_or_a_list_comes_through_stdin(place, fake, monkeypatch, capsys):
+    write_picture("in/a.png", picture())
+    write_picture("in/b.bmp", picture())
+    stdin = lambda data: monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))  # noqa: E731
+    stdin((place / "in/a.png").read_bytes())
+    assert run("-", "--json", "all.json") == 0
+    assert [(one["image"], one["detections"][0]["box_xyxy"]) for one in document()["images"]] == [("stdin.png", BOX)]
+    assert os.path.exists("out/stdin.png")
+    stdin(b"in/b.bmp\r\nin/a.png\n")
+    assert run("-", "--json", "all.json") == 0
+    assert [one["image"] for one in document()["images"]] == ["in/b.bmp", "in/a.png"]
+    stdin((place / "in/a.png").read_bytes()[:-30])
+    assert run("-") == 3
+    assert "stdin.png: " in capsys.readouterr().err
+
+
 def test_a_bad_image_does_not_stop_the_others(place, fake, capsys):
     for name in "abc":
         write_picture(f"in/{name}.png", picture())
@@ -182,6 +234,11 @@ def test_inputs_of_one_name_are_both_kept(place, fake):
         (["in", "--weights", "bets"], 4, "did you mean 'best'"),
         (["in", "--weights", "in"], 4, "no checkpoint named best or last"),
         (["in", "--no-such"], 2, "--no-such"),
+        ([], 2, "SOURCE: missing"),
+        (["--source-list", "gone.txt"], 2, "gone.txt: no such list of sources"),
+        (["--source-list", "best"], 2, "best: is empty"),
+        (["in", "--coco", "in/a.png"], 2, "one of the inputs"),
+        (["in", "--jsonl", "best"], 2, "--jsonl: best: is the weights file"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(place, monkeypatch, capsys, arguments, code, says):
@@ -199,7 +256,7 @@ def test_what_cannot_be_done_is_said_in_one_line(place, monkeypatch, capsys, arg
 def test_a_full_disk_stops_with_4(place, fake, monkeypatch, capsys):
     write_picture("in/a.png", picture())
 
-    def full(*unused):
+    def full(*unused, **also_unused):
         raise FileError("out/a.png: cannot be written: No space left on device")
 
     monkeypatch.setattr("engine.outputs.write_atomically", full)
@@ -369,21 +426,6 @@ def test_names_that_are_not_text_survive(place, fake):
 )
 def test_class_names_become_folders(name, folder):
     assert folder_name(name) == folder
-
-
-def test_reading_ahead_keeps_the_order_and_the_bound():
-    started: list[int] = []
-
-    def job(number: int) -> int:
-        started.append(number)
-        return number
-
-    with ThreadPoolExecutor(3) as pool:
-        results = in_order(pool, (partial(job, n) for n in range(100)), ahead=4)
-        assert [next(results) for _ in range(10)] == list(range(10))
-        assert max(started) <= 14
-        assert list(results) == list(range(10, 100))
-    assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
 
 
 def test_help_teaches_without_loading_tensorflow():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -81,6 +82,45 @@ def test_what_is_not_there_is_said(tree, argument, error, says):
         find_sources([argument])
 
 
+def test_a_list_names_sources_one_a_line(tree):
+    listed = tree.parent / "list.txt"
+    listed.write_bytes(b"\xef\xbb\xbfin/b.PNG\r\n\r\nin/*.mp4\r\nin/sub/deep\r\n0")
+    found = find_sources(["in/a.jpg"], list_file=listed)
+    assert paths(found) == ["in/a.jpg", "in/b.PNG", "in/sub/deep/a.jpg"]
+    assert found.videos == (VideoInput(Path("in/clip.mp4")), VideoInput(0))
+
+
+def test_a_list_takes_names_as_they_are(tree):
+    name = os.fsdecode(b"in/ caf\xe9 #1.jpg ")
+    try:
+        Path(name).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert paths(find_sources(["-"], stdin=io.BytesIO(os.fsencode(name) + b"\n"))) == [name]
+
+
+def test_stdin_is_told_apart_by_what_it_holds(tree):
+    header = b"BM\x00\x00"
+    (tree.parent / "BMW.jpg").touch()
+    assert find_sources(["-", "-"], stdin=io.BytesIO(header)).images == (ImageInput(Path("stdin.bmp"), data=header),)
+    assert find_sources(["-"], stdin=io.BytesIO(header)).files == []
+    assert paths(find_sources(["-", "in/a.jpg"], stdin=io.BytesIO(b"BMW.jpg"))) == ["BMW.jpg", "in/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "says"),
+    [
+        (b"", ConfigError, "stdin: is empty"),
+        (b"\r\n\n", ConfigError, "stdin: is empty"),
+        (b"in/a.jpg\nin/a.jgp", ConfigError, "stdin: line 2: in/a.jgp: no such file"),
+        (b"-", ConfigError, "stdin: line 1: -: no such file"),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_said_with_its_line(tree, data, error, says):
+    with pytest.raises(error, match=says):
+        find_sources(["-"], stdin=io.BytesIO(data))
+
+
 def images(*names: str) -> Sources:
     return Sources(tuple(ImageInput(Path(name)) for name in names), ())
 
@@ -147,7 +187,9 @@ def test_results_never_go_where_inputs_lie(tree):
     refuse_overwriting(find_sources(["in"]), Path("out"), [Path("out/a.json")], BEST)
 
 
-@pytest.mark.parametrize("place", ["a.jpg", "txt/sub/a.txt", "crops/cat/a_1.jpg", "heatmaps/a.jpg"])
+@pytest.mark.parametrize(
+    "place", ["a.jpg", "txt/sub/a.txt", "crops/cat/a_1.jpg", "heatmaps/a.jpg", "voc/a.xml", "yolo/classes.txt"]
+)
 def test_results_never_go_onto_the_weights_or_another_input(tree, place):
     target = Path("out") / place
     target.parent.mkdir(parents=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from utils.errors import UserError
 
@@ -23,6 +25,9 @@ def run_door(main: Callable[[], int | None]) -> int:
         print("interrupted", file=sys.stderr)
         return interrupt.args[0] if interrupt.args else 130
     except BrokenPipeError:
+        # Python would flush stdout once more as it ends, and complain that nobody reads it.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -57,10 +57,15 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_atomically(path: str | Path, content: bytes | str) -> None:
-    """Writes ``content`` (text as UTF-8) and flushes it to disk before it takes the name ``path``."""
+def write_atomically(path: str | Path, content: bytes | str, sync: bool = True) -> None:
+    """Writes ``content`` (text as UTF-8) and flushes it to disk before it takes the name ``path``.
+
+    Without ``sync`` it is left to the system when it reaches the disk: for many small results that can be had again,
+    where every flush would take milliseconds. Only a power failure may then leave an empty file.
+    """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())

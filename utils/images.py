@@ -30,7 +30,16 @@ from utils.types import ImageArray
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGE_SUFFIXES", "ImageInfo", "decode_image", "pixels_of", "probe", "read_for_detector", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageInfo",
+    "decode_for_detector",
+    "decode_image",
+    "pixels_of",
+    "probe",
+    "read_for_detector",
+    "read_image",
+]
 
 MAX_FILE_BYTES = 1 << 30
 
@@ -74,8 +83,15 @@ def read_for_detector(
     DataError also for a photo too thin for its input, so that it is named here and does not fail with its whole batch.
     """
     image = read_image(path, spec.ignore_exif if ignore_exif is None else ignore_exif, warn)
-    place((image.shape[0], image.shape[1]), spec.input_size, spec.resize, os.fspath(path))
-    return image
+    return _that_fits(image, os.fspath(path), spec)
+
+
+def decode_for_detector(
+    data: bytes, name: str, spec: DetectorSpec, ignore_exif: bool | None = None, warn: Warn | None = None
+) -> ImageArray:
+    """``read_for_detector`` for the bytes of an image file; ``name`` stands in messages."""
+    image = decode_image(data, name, spec.ignore_exif if ignore_exif is None else ignore_exif, warn)
+    return _that_fits(image, name, spec)
 
 
 def decode_image(data: bytes, name: str, ignore_exif: bool = False, warn: Warn | None = None) -> ImageArray:
@@ -93,6 +109,11 @@ def decode_image(data: bytes, name: str, ignore_exif: bool = False, warn: Warn |
                 upright = _TURNS[1 if ignore_exif else header.orientation](image)  # type: ignore[arg-type]
                 return np.ascontiguousarray(upright)
     return _decode_with_pillow(data, kind, name, ignore_exif, warn)
+
+
+def _that_fits(image: ImageArray, name: str, spec: DetectorSpec) -> ImageArray:
+    place((image.shape[0], image.shape[1]), spec.input_size, spec.resize, name)
+    return image
 
 
 def pixels_of(image: Image, ignore_exif: bool = False) -> ImageArray:

@@ -1,0 +1,101 @@
+"""One side of a benchmark: a process of its own that exports, or loads a detector and runs it when it is told to."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import signal
+import time
+from collections.abc import Callable, Generator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from engine.evaluation import evaluate_records, ground_truths_for
+from engine.export.images import photos_of_list, photos_to_compare
+from engine.runtimes.choice import choose, load_detector
+from engine.runtimes.session import ArtifactPredictor
+from utils.artifact_files import artifact_kind
+from utils.errors import UserError
+from utils.progress import Quiet
+from utils.quiet import native_stderr_held_back, quieten_libraries
+from utils.records import read_annotation_list
+
+WARM_UP = 3
+PHOTOS, PARITY_PHOTOS = 16, 4
+
+
+def serve(connection: Connection, task: Callable[..., Any], *given: Any) -> None:
+    """Runs ``task`` and answers over ``connection``: pairs of whether it went well, and the answer or the reason.
+
+    An answer of the task is sent; where it is a generator, it is sent the questions that come, until there is none.
+    """
+    quieten_libraries()
+    # Ctrl-C reaches every process of a terminal; the one that was asked ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = task(*given)
+        if not isinstance(result, Generator):
+            connection.send((True, result))
+            return
+        connection.send((True, next(result)))
+        while (question := connection.recv()) is not None:
+            connection.send((True, result.send(question)))
+    except UserError as error:
+        connection.send((False, str(error)))
+    except Exception as error:  # a runtime's own, which should not end the others
+        connection.send((False, f"{type(error).__name__}: {error}"))
+
+
+def export(checkpoint: Path, name: str, folder: Path, calibrate: str | None) -> list[str]:
+    """Writes the format ``name`` into ``folder``. What the parity report finds wrong with it."""
+    with native_stderr_held_back():
+        from engine.export.jobs import ExportRequest, export_all
+
+        request = ExportRequest(checkpoint, (name,), folder, calibrate=calibrate, images=PARITY_PHOTOS)
+        return [problem for parity in export_all(request, Quiet()) for problem in parity.problems()]
+
+
+def detector(weights: Path, list_file: str | None, batch_size: int) -> Generator[Any, Any, None]:
+    """Loads a detector and answers with its runtime and precision; then answers what it is asked.
+
+    ``("time", size, repeats)`` gives seconds of so many batches, from photos to boxes; ``("memory",)`` the most
+    megabytes held so far; ``("map",)`` VOC mAP@0.5 on the list, None without objects.
+    """
+    made = load_detector(weights)
+    precision = made.artifact.precision if isinstance(made, ArtifactPredictor) else "float32"
+    listed = photos_of_list(list_file, made.spec, PHOTOS) if list_file else []
+    photos = itertools.cycle(listed or photos_to_compare(weights, made.spec, PHOTOS)[0])
+
+    def seconds(size: int) -> float:
+        batch = list(itertools.islice(photos, size))
+        start = time.perf_counter()
+        made.predict_batch(batch)
+        return time.perf_counter() - start
+
+    for size in (1, batch_size):
+        for _ in range(WARM_UP):
+            seconds(size)
+    answer: Any = choose(artifact_kind(weights), None, weights), precision
+    while True:
+        question, *given = yield answer
+        if question == "time":
+            size, repeats = given
+            answer = [seconds(size) for _ in range(repeats)]
+        elif question == "memory":
+            answer = peak_mb()
+        else:
+            assert list_file is not None
+            names = made.spec.class_names
+            samples = ground_truths_for(read_annotation_list(list_file, len(names)), names, made.spec.ignore_exif)
+            answer = evaluate_records(made, samples, batch_size=batch_size).metrics.voc_map_50
+
+
+def peak_mb() -> float:
+    """The most memory this process ever held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # The other count includes the process that this one was started from.
+        kilobytes = next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(kilobytes) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
