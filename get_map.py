@@ -61,12 +61,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     allow_any_name()
     arguments = _parser().parse_args(argv)
     _check(arguments)
-    default = f"{os.path.normpath(arguments.from_files)}_metrics" if arguments.from_files else "map_out"
-    out = Path(arguments.out or default)
+    files = arguments.from_files
+    out = Path(arguments.out or (f"{os.path.normpath(files)}_metrics" if files else "map_out"))
     photos = [Path(arguments.voc) / f"VOC{arguments.year}"] if arguments.voc else []
     check_output(out, photos, [path for path in (arguments.from_files, arguments.weights, arguments.voc) if path])
-    reporter = Reporter()
-    measured = (_from_files if arguments.from_files else _by_running)(arguments, reporter)
+    measured = (_from_files if files else _by_running)(arguments, reporter := Reporter())
     write_report(out, *measured, reporter, plots=not arguments.no_plots)
     _show(measured[0], out)
 
@@ -93,7 +92,7 @@ def _by_running(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
     from utils.voc import load_ground_truth
     from yolo import Detector
 
-    remarks, detector = FailFast(), Detector(arguments.weights, runtime=arguments.runtime, input_size=arguments.size)
+    detector, remarks = Detector(arguments.weights, runtime=arguments.runtime, input_size=arguments.size), FailFast()
     names, ignore_exif = detector.class_names, detector.spec.ignore_exif
     if arguments.list:
         samples = ground_truths_for(read_annotation_list(arguments.list, len(names)), names, ignore_exif)
