@@ -12,12 +12,16 @@ from utils.door import run_door
 from utils.progress import Reporter
 from utils.quiet import quieten_libraries
 
-DESCRIPTION = """Train a detector.
-  python voc_annotation.py --voc VOCdevkit --out lists;
+DESCRIPTION = """Train a detector on annotation lists, which voc_annotation.py writes.
+
+  python voc_annotation.py --voc VOCdevkit --out lists
   python train.py --data.train lists/2007_train.txt --data.val lists/2007_val.txt --data.classes lists/classes.txt
-  --run-dir logs/first;
-  python train.py --resume logs/first.
-A recipe file sets any of the fields below, and flags override it: python train.py --config configs/bccd.yaml"""
+  python train.py --config configs/bccd.yaml --run-dir logs/first --train.epochs 50
+  python train.py --config configs/bccd.yaml --dry-run          what would it take?
+  python train.py --resume logs/first                           after a stop, a crash or a power cut
+
+A recipe file sets any of the fields below, and flags override it. Of the run directory, plots/first_batch.jpg shows
+what the network is taught: look at it before you wait for hours."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

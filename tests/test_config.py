@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import train
 from engine.plan import detector_spec as resolve
 from engine.plan import smallest_input
 from engine.run_directory import RunDirectory
@@ -57,8 +58,14 @@ def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
     [
         (["--train.epoch", "3"], "train.epoch: unknown key; did you mean 'train.epochs'?"),
         (["--trian.epochs", "3"], "did you mean 'train.epochs'?"),
-        (["--train.epochs", "many"], "train.epochs"),
-        (["--model.decode", "log"], "model.decode"),
+        (["--train.epochs", "many"], "train.epochs: many: must be a whole number"),
+        (["--train.learning_rate", "fast"], "train.learning_rate: fast: must be a number"),
+        (["--data.ignore_exif", "maybe"], "data.ignore_exif: maybe: must be true or false"),
+        (["--model.separable_head", "maybe"], "model.separable_head: maybe: must be true or false or null"),
+        (["--model.decode", "log"], "model.decode: log: must be one of 'exp', 'bounded'"),
+        (["--loss.balance", "[1, 2]"], "loss.balance: [1, 2]: must be a list of 3"),
+        (["--config", "requirements.txt"], "--config: requirements.txt: is no recipe: write sections"),
+        (["--config=requirements.txt"], "--config: requirements.txt: is no recipe: write sections"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--model.input_size", "400"], "model.input_size: 400: must be a multiple of 32"),
         (["--model.input_size", "0"], "must be a multiple of 32"),
@@ -89,8 +96,15 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> N
 def test_a_recipe_with_an_unknown_key_or_broken_yaml_is_refused(tmp_path: Path, text: str) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text(text)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         config_from("--config", str(recipe))
+    assert "\n" not in str(caught.value)
+
+
+def test_help_shows_its_examples_as_they_are_written() -> None:
+    shown = run_config_parser(train.DESCRIPTION).format_help()
+    assert train.DESCRIPTION in shown
+    assert "  --train.epochs EPOCHS" in shown
 
 
 @pytest.mark.parametrize("ends", [(3, 3), (5, 3), (0, 3)])

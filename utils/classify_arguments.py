@@ -10,7 +10,13 @@ from utils.arguments import Parser, count
 from utils.files import refuse_replacing
 from utils.run_files import find_checkpoint
 
-TRAIN = "Train a classifier. --data, --backbone, --weights and --val-fraction are short for the fields of those names."
+TRAIN = """Train a classifier on folders of photos named after their classes.
+
+  python classify.py train --data pets --backbone mobilenet_v2_0.5 --run-dir logs/pets
+  python classify.py train --data pets --val-fraction 0.2 --weights imagenet --train.freeze_epochs 5
+  python classify.py train --resume logs/pets
+
+--data, --backbone, --weights and --val-fraction are short for the fields of those names."""
 PUBLISHED = ("imagenet", "package")
 """Weights that are no file of the user's."""
 WEIGHTS = "checkpoint, run directory, .h5 file, imagenet or package"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 import re
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from utils.classifier_config import ClassifierRunConfig
 from utils.config import RunConfig
@@ -25,6 +26,10 @@ LAUNCHING = ("--cluster", "--workers")
 RESUMING = ("--resume", *LAUNCHING)
 """Options that a run can be gone on with."""
 ConfigT = TypeVar("ConfigT", RunConfig, ClassifierRunConfig)
+
+
+class _Layout(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Fields as jsonargparse describes them, below a description as it is written."""
 
 
 class TrainingRequest(NamedTuple, Generic[ConfigT]):
@@ -92,7 +97,7 @@ def _command(config_type: type[Any], argv: Sequence[str]) -> tuple[str, ...]:
 
 def run_config_parser(description: str, config_type: type[Any] = RunConfig) -> ArgumentParser:
     """A parser that knows ``--config FILE`` and every field of ``config_type``; doors add their own arguments."""
-    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False, formatter_class=_Layout)
     parser.add_argument("--config", action="config", help="YAML recipe, such as configs/bccd.yaml; flags override it")
     parser.add_class_arguments(config_type)
     return parser
@@ -100,20 +105,23 @@ def run_config_parser(description: str, config_type: type[Any] = RunConfig) -> A
 
 def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
     """Parsed arguments. ConfigError instead of jsonargparse's own errors."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    said = sys.argv[1:] if argv is None else argv
+    words = [part for word in said for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    recipe = ""
     for place, (option, value) in enumerate(itertools.pairwise(words)):
         if option == "--config":
             if not Path(value).is_file():
                 raise ConfigError(f"--config: {value}: no such file; recipes lie in configs/")
+            recipe = value
             # Read first, so that flags override it wherever they stand.
             words = [option, value, *words[:place], *words[place + 2 :]]
             break
     try:
         return parser.parse_args(words)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--config: is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+        raise ConfigError(f"--config: {recipe}: is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     except (ArgumentError, OSError) as error:
-        raise ConfigError(_teach(str(error), parser)) from error
+        raise ConfigError(_teach(str(error), parser, recipe)) from error
 
 
 def run_config(parser: ArgumentParser, arguments: Namespace, config_type: type[ConfigT]) -> ConfigT:
@@ -158,9 +166,24 @@ UNKNOWN_KEY = (
 )
 
 
-def _teach(message: str, parser: ArgumentParser) -> str:
-    """One line, with the nearest known key where an unknown one was given."""
-    text = " ".join(message.split())
+NO_RECIPE = r"(Unexpected config|Problems parsing config): ?(?P<why>.*)"
+WRONG_VALUE = r'"(?P<key>[\w.]+)": (Expected|Does not validate) (?P<kinds>.*?)\.? (Got|Given) value: (?P<value>.*)'
+KINDS = {
+    r"<class 'int'>": "a whole number",
+    r"<class 'float'>": "a number",
+    r"<class 'bool'>": "true or false",
+    r"<class 'NoneType'>": "null",
+    r"<class 'tuple'>": "a list",
+    r"a tuple with (\d+) elements": r"a list of \1",
+    r"Literal\[(.*)\]": r"one of \1",
+}
+LONGEST = 60
+"""Characters of a value that a message repeats: a wrong file can be given in place of one."""
+
+
+def _teach(message: str, parser: ArgumentParser, recipe: str) -> str:
+    """One line: the nearest known key where an unknown one was given, what a value of the wrong kind must be."""
+    text = " ".join(message.split()).removeprefix("Parser key ")
     for pattern in UNKNOWN_KEY:
         found = re.search(pattern, text)
         if found:
@@ -168,4 +191,12 @@ def _teach(message: str, parser: ArgumentParser) -> str:
             key = ".".join(part for part in (parts.get("group"), parts["key"]) if part)
             known = [str(action.dest) for action in parser._actions]
             return f"{key}: unknown key{did_you_mean(key.replace('-', '_'), known) or '; see --help'}"
-    return text.removeprefix("Parser key ")
+    if found := re.match(NO_RECIPE, text):
+        why = f" ({found['why']})" if "parsing" in found[1] else ""
+        return f"--config: {recipe}: is no recipe{why}: write sections with fields below them, as the files in configs/"
+    if found := re.match(WRONG_VALUE, text):
+        wanted = [one.expand(plain) for kind, plain in KINDS.items() if (one := re.search(kind, found["kinds"]))]
+        value = found["value"] if len(found["value"]) <= LONGEST else f"{found['value'][:LONGEST]}..."
+        if wanted:
+            return f"{found['key']}: {value}: must be {' or '.join(wanted)}"
+    return text
