@@ -24,18 +24,18 @@ def plot_curves(
     # One part alone is the total, but for the L2 term.
     losses = {"loss": "loss, total", **{part: f"loss, {part}" for part in parts if len(parts) > 1}}
     others = {**measures, "learning_rate": "learning rate", "images_per_second": "training, images/s"}
-    columns = max(len(losses), len(others))
+    columns = -(-(len(losses) + len(others)) // 2)
     figure = Figure(figsize=(PANEL_INCHES * columns, 2 * PANEL_INCHES), layout="constrained")
-    above, below = figure.subplots(2, columns)
-    for axis, (key, title) in zip(above, losses.items(), strict=False):
+    axes = figure.subplots(2, columns).ravel()
+    for axis, (key, title) in zip(axes, losses.items(), strict=False):
         _curve(axis, history, f"train_{key}", TRAIN_COLOUR, "training")
         _curve(axis, history, f"val_{key}", VAL_COLOUR, "validation")
         _frame(axis, history, title)
         axis.legend(frameon=False)
-    for axis, (key, title) in zip(below, others.items(), strict=False):
+    for axis, (key, title) in zip(axes[len(losses) :], others.items(), strict=False):
         _curve(axis, history, key, OTHER_COLOUR)
         _frame(axis, history, title)
-    for axis in (*above[len(losses) :], *below[len(others) :]):
+    for axis in axes[len(losses) + len(others) :]:
         axis.set_axis_off()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)
@@ -52,6 +52,7 @@ def _frame(axis: Any, history: Sequence[dict[str, Any]], title: str) -> None:
     axis.set_title(title)
     axis.set_ylim(bottom=0)
     axis.set_xlabel("epoch")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     frozen = sum(bool(entry["frozen_backbone"]) for entry in history)
