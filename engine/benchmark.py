@@ -72,8 +72,8 @@ def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> list[Row]:
 def _time(
     request: BenchmarkRequest, rows: dict[str, Row], asks: dict[str, Callable[..., Any]], reporter: Reporter
 ) -> None:
-    singles: dict[str, list[float]] = {name: [] for name in asks}
-    batches: dict[str, list[float]] = {name: [] for name in asks}
+    singles: dict[str, list[tuple[float, float]]] = {name: [] for name in asks}
+    batches: dict[str, list[tuple[float, float]]] = {name: [] for name in asks}
     for _ in reporter.track(range(request.rounds), "timing", request.rounds, " rounds"):
         for name in list(asks):
             with _noting(rows, name):
@@ -82,11 +82,11 @@ def _time(
             if rows[name].problem:
                 del asks[name]
     for name in list(asks):
-        median_ms, p95_ms = (1000 * np.percentile(singles[name], (50, 95))).tolist()
-        images_per_s = request.batch_size / float(np.median(batches[name]))
+        median_ms, p95_ms = (1000 * np.percentile([wall for wall, _ in singles[name]], (50, 95))).tolist()
+        wall_s, cpu_s = np.median(batches[name], axis=0).tolist()
         with _noting(rows, name):
-            peak_mb = asks[name]("memory")
-            measured = {"median_ms": median_ms, "p95_ms": p95_ms, "images_per_s": images_per_s, "peak_mb": peak_mb}
+            measured = {"median_ms": median_ms, "p95_ms": p95_ms, "images_per_s": request.batch_size / wall_s}
+            measured |= {"cpu_ms": 1000 * cpu_s / request.batch_size, "peak_mb": asks[name]("memory")}
             rows[name] = replace(rows[name], **measured)
 
 

@@ -298,7 +298,7 @@ def test_a_broken_video_does_not_stop_the_next(place, fake, capsys):
 def test_an_interrupted_video_plays_up_to_there(place, monkeypatch, capsys, number, code):
     make_video("in/clip.mp4", frames=30)
     make_video("in/next.mp4")
-    on_batch = lambda batch: os.kill(os.getpid(), number) if batch == 3 else None  # noqa: E731
+    on_batch = lambda batch: signal.raise_signal(number) if batch == 3 else None  # noqa: E731
     install(monkeypatch, FakePredictor(on_batch))
     before = signal.getsignal(number)
     assert run("in/clip.mp4", "in/next.mp4", "--batch", "4", "--json", "all.json") == code
@@ -312,7 +312,7 @@ def test_an_interrupted_video_plays_up_to_there(place, monkeypatch, capsys, numb
 def test_interrupted_photos_keep_what_is_done(place, monkeypatch):
     for index in range(9):
         write_picture(f"in/{index}.png", picture())
-    on_batch = lambda batch: os.kill(os.getpid(), signal.SIGINT) if batch == 2 else None  # noqa: E731
+    on_batch = lambda batch: signal.raise_signal(signal.SIGINT) if batch == 2 else None  # noqa: E731
     install(monkeypatch, FakePredictor(on_batch))
     assert run("in", "--batch", "2", "--json", "all.json") == 130
     assert sorted(os.listdir("out")) == ["0.png", "1.png", "2.png", "3.png"]
@@ -323,8 +323,8 @@ def test_the_second_interrupt_insists_and_leaves_no_half_file(place, monkeypatch
     make_video("in/clip.mp4", frames=30)
 
     def twice(batch: int) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     install(monkeypatch, FakePredictor(twice))
     assert run("in/clip.mp4", "--json", "all.json") == 130
@@ -342,7 +342,7 @@ def test_a_camera_is_recorded_in_real_time_until_stopped(place, monkeypatch, cap
     def slow(batch: int) -> None:
         time.sleep(0.1)
         if batch == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     install(monkeypatch, FakePredictor(slow))
     assert run("0", "--json", "all.json") == 130
