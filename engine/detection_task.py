@@ -16,7 +16,7 @@ from engine.inference import Predictor
 from engine.plan import phases
 from engine.resume_check import fingerprint
 from engine.run_directory import RunDirectory
-from engine.run_pictures import draw_batch, draw_predictions
+from engine.run_pictures import draw_batch, draw_precision_recall, draw_predictions
 from engine.task import Measurement, Tensor
 from engine.workers import Workers
 from nets.detector import freeze_backbone, head_kernels
@@ -87,13 +87,14 @@ class DetectionTask:
         workers: Workers,
         limit: int | None = None,
     ) -> Measurement:
-        """The mAP on the validation list, by the evaluator that get_map uses; a picture of the detections."""
+        """The mAP on the validation list, by the evaluator that get_map uses; pictures of detections and curves."""
         truths = self.truths[:limit]
         metrics, detections = evaluate_records(
             self.predictor, truths, batch_size=batch_size, reporter=reporter, workers=workers
         )
         if workers.chief:
             draw_predictions(run, truths, detections, epoch, self.spec.ignore_exif)
+            draw_precision_recall(run, metrics, epoch)
         entries = {"map_50": metrics.voc_map_50, "coco_ap": metrics.coco_ap}
         return Measurement(entries, metrics.voc_map_50)
 

@@ -14,7 +14,11 @@ from engine.run_directory import RunDirectory
 from utils.config import DetectorSpec
 from utils.contact_sheet import contact_sheet
 from utils.draw import draw_boxes
+from utils.files import replacing
 from utils.images import read_image
+from utils.metric_curves import overview_figure
+from utils.metric_plots import save_figure
+from utils.metrics import Metrics
 from utils.types import Detections, GroundTruth, ImageArray
 
 MOST_IMAGES = 16
@@ -47,6 +51,14 @@ def draw_predictions(
         pictures.append(found.draw(read_image(path, ignore_exif=ignore_exif)))
         titles.append(f"{path.stem}: {len(found)} found, {len(truth.boxes_xyxy)} labelled")
     _publish(run, "validation", contact_sheet(pictures, titles, COLUMNS, CELL_PX), epoch)
+
+
+def draw_precision_recall(run: RunDirectory, metrics: Metrics, epoch: int) -> None:
+    """``plots/precision_recall.png``: precision against recall on the validation list."""
+    path = run.plots / "precision_recall.png"
+    with replacing(path) as temporary:
+        save_figure(overview_figure(metrics), temporary)
+    run.log_picture("precision_recall", read_image(path), epoch)
 
 
 def _publish(run: RunDirectory, name: str, sheet: ImageArray, epoch: int) -> None:

@@ -8,12 +8,13 @@ import yaml
 
 from engine.dataset import DetectionDataset
 from engine.run_directory import RunDirectory
-from engine.run_pictures import draw_batch, draw_predictions
+from engine.run_pictures import draw_batch, draw_precision_recall, draw_predictions
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
 from utils.config import LossConfig, RunConfig
 from utils.errors import ConfigError, FileError
 from utils.images import read_image
+from utils.metrics import evaluate
 from utils.types import Detections, GroundTruth
 
 
@@ -84,5 +85,6 @@ def test_the_first_batch_and_the_validation_are_drawn(tmp_path: Path, objects: i
         for _, truth in truths
     }
     draw_predictions(run, truths, found, epoch=0)
-    for name in ("first_batch.jpg", "validation.jpg"):
+    draw_precision_recall(run, evaluate([truth for _, truth in truths], found, spec.class_names, 0.5), epoch=0)
+    for name in ("first_batch.jpg", "validation.jpg", "precision_recall.png"):
         assert read_image(run.plots / name).std() > 0

@@ -70,6 +70,7 @@ def test_a_run_leaves_its_config_metrics_pictures_and_checkpoints(finished: Path
         "plots/curves.png",
         "plots/first_batch.jpg",
         "plots/validation.jpg",
+        "plots/precision_recall.png",
     } <= names
     assert any(name.startswith("tensorboard/") for name in names)
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
