@@ -232,15 +232,22 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("runtime", "name", "file"),
+    [
+        ("onnxruntime", "onnx", "best.onnx"),
+        ("openvino", "openvino", "best.onnx"),
+        ("litert", "litert", "best.tflite"),
+    ],
+)
 def test_predicting_and_measuring_run_without_tensorflow(
-    raw_file: Path, checkpoint: Predictor, tmp_path: Path, runtime: str
+    raw_folder: Path, checkpoint: Predictor, tmp_path: Path, runtime: str, name: str, file: str
 ) -> None:
-    pytest.importorskip(runtime, reason=f"{runtime} is not installed: pip install -r requirements-export.txt")
+    need(name)
     (photo,) = noise(1, 8)
     write_picture(tmp_path / "a.png", photo)
     (tmp_path / "list.txt").write_text(f"{tmp_path / 'a.png'} 1,1,20,20,0\n", "utf-8")
-    words = [str(tmp_path / "a.png"), str(raw_file), runtime, str(tmp_path), str(SCORE)]
+    words = [str(tmp_path / "a.png"), str(raw_folder / file), runtime, str(tmp_path), str(SCORE)]
     subprocess.run([sys.executable, "-c", WITHOUT_TENSORFLOW, *words], check=True, cwd=ROOT, timeout=120)
     found = json.loads((tmp_path / "found.json").read_text("utf-8"))["images"][0]["detections"]
     (expected,) = checkpoint.predict_batch([photo], SCORE, 0.3)
