@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -348,8 +349,9 @@ def test_int8_too_far_off_ends_with_3(
     run: Path, calibration_list: Path, quick: None, monkeypatch: Any, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(jobs, "climb", lambda *given: climb(*given)[:1])
+    # Of a network that was not trained the mAP is next to nothing, before as after.
+    monkeypatch.setitem(parity.TOLERANCES, "int8", replace(parity.TOLERANCES["int8"], map_50=0.0))
     lists = ("--calibrate", str(calibration_list), "--measure", str(run / "data" / "val.txt"))
-    # The int8 ranges of a network that was not trained are too coarse for its mAP.
     with pytest.raises(ParityError, match=r"^\S*best_int8\.onnx: mAP@0\.5 is") as caught:
         export.main([str(run), "--images", "1", "--format", "onnx-int8", *lists, "--out", str(tmp_path)])
     assert caught.value.exit_code == 3
