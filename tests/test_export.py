@@ -268,6 +268,28 @@ def test_openvino_models_find_the_same(nms_folder: Path, checkpoint: Predictor) 
         load_detector(nms_folder / "best_nms.onnx", "openvino")
 
 
+SIGNAL_AFTER_OPENVINO = """
+import gc, signal, sys
+from engine.runtimes.choice import load_exported
+from pathlib import Path
+first, second = (load_exported(Path(sys.argv[1])) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+seen = []
+signal.signal(signal.SIGINT, lambda *given: seen.append(given))
+signal.raise_signal(signal.SIGINT)
+assert seen
+"""
+
+
+def test_ctrl_c_is_survived_after_openvino(nms_folder: Path) -> None:
+    need("openvino")
+    words = [sys.executable, "-c", SIGNAL_AFTER_OPENVINO, str(nms_folder / "best_nms_openvino")]
+    assert subprocess.run(words, cwd=ROOT, timeout=120, check=False).returncode == 0
+
+
 def test_saved_models_find_the_same(raw_folder: Path, checkpoint: Predictor) -> None:
     place = raw_folder / "best_saved_model"
     detector = load_detector(place, "tensorflow")

@@ -10,7 +10,7 @@ from typing import Any
 from engine.export.folders import replacing_folder
 from engine.export.to_onnx import onnx_model
 from engine.inference import Predictor
-from engine.runtimes.openvino_session import METADATA
+from engine.runtimes.openvino_session import METADATA, openvino_core
 from engine.runtimes.session import require
 from utils.artifact import Artifact
 from utils.artifact_files import OPENVINO_FILE
@@ -23,13 +23,12 @@ def write_openvino(predictor: Predictor, artifact: Artifact, path: Path) -> None
 
 def openvino_model(predictor: Predictor, artifact: Artifact) -> Any:
     """The detector as an OpenVINO model in float32, whatever ``artifact`` says of precision."""
-    openvino = require("openvino", "openvino")
     proto = onnx_model(predictor, replace(artifact, precision="float32"))
     # OpenVINO has no defaults for inputs: it would make constants of them.
     inputs = {value.name for value in proto.graph.input}
     for initializer in [one for one in proto.graph.initializer if one.name in inputs]:
         proto.graph.initializer.remove(initializer)
-    return openvino.Core().read_model(proto.SerializeToString())
+    return openvino_core().read_model(proto.SerializeToString())
 
 
 def save_openvino(model: Any, artifact: Artifact, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,17 @@ METADATA = "efficientnet_yolo3"
 """The section of rt_info that holds ``Artifact.to_metadata``, as one JSON text."""
 
 
+@cache
+def openvino_core() -> Any:
+    """The only Core of this process, which lasts as long as it does. ConfigError where OpenVINO is missing.
+
+    A Core's CPU plugin gives the main thread a stack for signals, and when it ends puts back the one that it found. Of
+    two that end in the order in which they began, the second puts back freed memory, and Ctrl-C becomes a
+    segmentation fault.
+    """
+    return require("openvino", "openvino").Core()
+
+
 class OpenVinoSession:
     """``path``, a folder that export.py wrote, its model.xml or an ONNX file, compiled for the CPU in float32.
 
@@ -25,8 +37,7 @@ class OpenVinoSession:
     """
 
     def __init__(self, path: Path) -> None:
-        openvino = require("openvino", "openvino")
-        core = openvino.Core()
+        core = openvino_core()
         file = path / OPENVINO_FILE if path.is_dir() else path
         try:
             model = core.read_model(file)
