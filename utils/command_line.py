@@ -98,7 +98,7 @@ def _command(config_type: type[Any], argv: Sequence[str]) -> tuple[str, ...]:
 def run_config_parser(description: str, config_type: type[Any] = RunConfig) -> ArgumentParser:
     """A parser that knows ``--config FILE`` and every field of ``config_type``; doors add their own arguments."""
     parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False, formatter_class=_Layout)
-    parser.add_argument("--config", action="config", help="YAML recipe, such as configs/bccd.yaml; flags override it")
+    parser.add_argument("--config", action="config", help="YAML recipe, such as those in configs/; flags override it")
     parser.add_class_arguments(config_type)
     return parser
 
