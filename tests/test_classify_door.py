@@ -195,3 +195,13 @@ def test_help_comes_at_once_and_without_tensorflow() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "classify.py train" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["predict", "measure"])
+def test_each_command_shows_how_it_is_used(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        classify.main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert not stopped.value.code
+    assert shown.startswith(f"usage: classify.py {command} ")
+    assert f"  python classify.py {command} " in shown

@@ -64,6 +64,11 @@ def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
         (["--model.separable_head", "maybe"], "model.separable_head: maybe: must be true or false or null"),
         (["--model.decode", "log"], "model.decode: log: must be one of 'exp', 'bounded'"),
         (["--loss.balance", "[1, 2]"], "loss.balance: [1, 2]: must be a list of 3"),
+        (["--train.phases", "[{until_epoch: 3}]"], "train.phases: the following arguments are required: batch_size"),
+        (
+            ["--train.phases", "[{until_epoch: x, batch_size: 1, frozen_backbone: true}]"],
+            "train.phases: until_epoch: x: must be a whole number",
+        ),
         (["--config", "requirements.txt"], "--config: requirements.txt: is no recipe: write sections"),
         (["--config=requirements.txt"], "--config: requirements.txt: is no recipe: write sections"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
@@ -90,6 +95,15 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> N
         config_from(*words)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [RunConfig, ClassifierRunConfig])
+def test_help_explains_every_field(kind: type) -> None:
+    parser = run_config_parser("", kind)
+    for section in dataclasses.fields(kind):
+        for field in dataclasses.fields(getattr(kind(), section.name)):
+            action = next(one for one in parser._actions if one.dest == f"{section.name}.{field.name}")
+            assert action.help, action.dest
 
 
 @pytest.mark.parametrize("text", ["train:\n  epoch: 3\n", "nonsense:\n  a: 1\n", "train: [\n"])

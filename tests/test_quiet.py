@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from utils.errors import FileError
 from utils.quiet import native_stderr_held_back, quieten_libraries
 
 
@@ -23,6 +24,17 @@ def test_it_comes_after_all_when_something_fails(capfd):
     with pytest.raises(ImportError):
         fail()
     assert capfd.readouterr().err == "the reason"
+
+
+def test_an_error_that_says_it_all_stays_the_only_line(capfd):
+    def refuse() -> None:
+        with native_stderr_held_back():
+            os.write(2, b"chatter")
+            raise FileError("best: checksum: does not match")
+
+    with pytest.raises(FileError):
+        refuse()
+    assert capfd.readouterr().err == ""
 
 
 def test_levels_that_the_user_set_stay(monkeypatch):

@@ -40,3 +40,11 @@ def test_curves_are_drawn(tmp_path: Path, entries: list[dict]) -> None:
     picture = cv2.imread(str(tmp_path / "plots" / "curves.png"))
     assert picture is not None
     assert has_colour(picture, TRAIN_COLOUR)
+
+
+def test_a_measure_that_is_never_taken_gets_no_panel(tmp_path: Path) -> None:
+    shapes = []
+    for measures in ({"top_1": "top-1"}, {"top_1": "top-1", "top_5": "top-5", "top_9": "top-9"}):
+        plot_curves(history(2, top_1=0.5, top_5=None), tmp_path / "curves.png", PARTS, measures)
+        shapes.append(cv2.imread(str(tmp_path / "curves.png")).shape)
+    assert shapes[0] == shapes[1]

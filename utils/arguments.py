@@ -12,9 +12,9 @@ from utils.errors import ConfigError
 class Parser(argparse.ArgumentParser):
     """Shows its description as it is written, and raises ConfigError where argparse would print its usage and exit."""
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, description: str, prog: str | None = None) -> None:
         layout = argparse.RawDescriptionHelpFormatter
-        super().__init__(description=description, formatter_class=layout, allow_abbrev=False)
+        super().__init__(prog, description=description, formatter_class=layout, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """One line that points to --help."""

@@ -56,6 +56,7 @@ class ClassifierAugmentConfig:
     """How a training photo is varied. Every range is drawn uniformly."""
 
     enabled: bool = True
+    """Whether photos are varied at all."""
     area_min: float = 0.35
     """Below 1, a training view is a part of the photo of about this share of its area or more, made a square; 1: it is
     what validation sees."""
@@ -68,8 +69,11 @@ class ClassifierAugmentConfig:
     flip_vertical: float = 0.0
     """Probability of a vertical flip; for photos without an up."""
     hue: float = 0.05
+    """Hue is multiplied by 1 - this to 1 + this, each photo anew."""
     saturation: float = 0.4
+    """So is the saturation."""
     value: float = 0.3
+    """So is the brightness."""
     cutout: float = 0.0
     """Side of a grey square put somewhere on the view, as a share of the input's side (arXiv:1708.04552); 0: none."""
     mixup: float = 0.0

@@ -17,6 +17,14 @@ TRAIN = """Train a classifier on folders of photos named after their classes.
   python classify.py train --resume logs/pets
 
 --data, --backbone, --weights and --val-fraction are short for the fields of those names."""
+PREDICT = """Say what photos show. A bad photo is reported at the end, and the others are done.
+
+  python classify.py predict photo.jpg holiday/ --weights logs/pets --top 3 --json found.json
+  python classify.py predict photo.jpg --backbone efficientnet_b0 --weights imagenet
+  python classify.py predict photo.jpg --backbone efficientnet_lite0 --weights package"""
+MEASURE = """Measure a classifier on labelled photos.
+
+  python classify.py measure --weights logs/pets --data pets --split test --out measured"""
 PUBLISHED = ("imagenet", "package")
 """Weights that are no file of the user's."""
 WEIGHTS = "checkpoint, run directory, .h5 file, imagenet or package"
@@ -37,7 +45,7 @@ def in_full(words: Sequence[str]) -> list[str]:
 
 def predict_arguments(words: Sequence[str]) -> Any:
     """What ``classify.py predict`` is to do. ConfigError when it cannot be understood or would replace an input."""
-    made = Parser("Say what photos show. A bad photo is reported at the end, and the others are done.")
+    made = Parser(PREDICT, "classify.py predict")
     add = made.add_argument
     add("sources", nargs="+", metavar="IMAGE", help="image, directory or glob pattern")
     add("--weights", default="imagenet", help=f"{WEIGHTS} (default: imagenet)")
@@ -55,7 +63,7 @@ def predict_arguments(words: Sequence[str]) -> Any:
 
 def measure_arguments(words: Sequence[str]) -> Any:
     """What ``classify.py measure`` is to do. ConfigError when it cannot be understood."""
-    made = Parser("Measure a classifier on labelled photos.")
+    made = Parser(MEASURE, "classify.py measure")
     add = made.add_argument
     add("--weights", required=True, help=WEIGHTS)
     _add_network(made)

@@ -98,7 +98,7 @@ def _command(config_type: type[Any], argv: Sequence[str]) -> tuple[str, ...]:
 def run_config_parser(description: str, config_type: type[Any] = RunConfig) -> ArgumentParser:
     """A parser that knows ``--config FILE`` and every field of ``config_type``; doors add their own arguments."""
     parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False, formatter_class=_Layout)
-    parser.add_argument("--config", action="config", help="YAML recipe, such as configs/bccd.yaml; flags override it")
+    parser.add_argument("--config", action="config", help="YAML recipe, such as those in configs/; flags override it")
     parser.add_class_arguments(config_type)
     return parser
 
@@ -166,8 +166,9 @@ UNKNOWN_KEY = (
 )
 
 
+NOISE = r"Parser key |Problem with given class_path '[\w.]+': "
 NO_RECIPE = r"(Unexpected config|Problems parsing config): ?(?P<why>.*)"
-WRONG_VALUE = r'"(?P<key>[\w.]+)": (Expected|Does not validate) (?P<kinds>.*?)\.? (Got|Given) value: (?P<value>.*)'
+WRONG_VALUE = r'(?P<key>("[\w.]+": )+)(Expected|Does not validate) (?P<kinds>.*?)\.? (Got|Given) value: (?P<value>.*)'
 KINDS = {
     r"<class 'int'>": "a whole number",
     r"<class 'float'>": "a number",
@@ -183,7 +184,7 @@ LONGEST = 60
 
 def _teach(message: str, parser: ArgumentParser, recipe: str) -> str:
     """One line: the nearest known key where an unknown one was given, what a value of the wrong kind must be."""
-    text = " ".join(message.split()).removeprefix("Parser key ")
+    text = re.sub(NOISE, "", " ".join(message.split()))
     for pattern in UNKNOWN_KEY:
         found = re.search(pattern, text)
         if found:
@@ -198,5 +199,6 @@ def _teach(message: str, parser: ArgumentParser, recipe: str) -> str:
         wanted = [one.expand(plain) for kind, plain in KINDS.items() if (one := re.search(kind, found["kinds"]))]
         value = found["value"] if len(found["value"]) <= LONGEST else f"{found['value'][:LONGEST]}..."
         if wanted:
-            return f"{found['key']}: {value}: must be {' or '.join(wanted)}"
-    return text
+            key = found["key"].replace('"', "")
+            return f"{key}{value}: must be {' or '.join(wanted)}"
+    return re.sub(r'^"([\w.]+)"', r"\1", text)

@@ -70,6 +70,7 @@ class AugmentConfig:
     """How a training photo is varied. Every range is drawn uniformly."""
 
     enabled: bool = True
+    """Whether photos are varied at all."""
     scale_min: float = 0.25
     """Smallest size of the photo in the input, as a factor of the fitting size."""
     scale_max: float = 2.0
@@ -81,8 +82,11 @@ class AugmentConfig:
     flip_vertical: float = 0.0
     """Probability of a vertical flip; for photos without an up, such as microscope slides."""
     hue: float = 0.1
+    """Hue is multiplied by 1 - this to 1 + this, each photo anew."""
     saturation: float = 0.7
+    """So is the saturation."""
     value: float = 0.4
+    """So is the brightness."""
     mosaic: float = 0.0
     """Probability of an input made of four photos, each in its quarter (arXiv:2004.10934)."""
     mosaic_scale: float = 0.5
@@ -100,6 +104,7 @@ class LossConfig:
     assignment: Literal["best", "shape_iou"] = "shape_iou"
     """best: one anchor per box; shape_iou: also every anchor whose shape IoU exceeds assignment_iou."""
     assignment_iou: float = 0.4
+    """What that shape IoU must exceed."""
     neighbour_cells: bool = True
     """With shape_iou and the bounded decode: also the slots of the two nearest neighbour cells."""
     ignore_iou: float = 0.5
@@ -109,11 +114,15 @@ class LossConfig:
     normalisation: Literal["level", "positives"] = "positives"
     """level: each level's sums by its own counts; positives: sums over all levels by all positives."""
     box_weight: float = 2.0
+    """Of the boxes (complete IoU) in the sum of the parts."""
     objectness_weight: float = 1.0
+    """Of the objectness."""
     class_weight: float = 0.5
+    """Of the classes."""
     balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Weights of the objectness loss for P3, P4, P5."""
     label_smoothing: float = 0.0
+    """Share of the certainty about a class that is spread over all of them; 0: none."""
     focal_gamma: float = 0.0
     """Objectness that is right already counts less, by its distance from the target to this power (arXiv:1708.02002,
     2006.04388); the sum becomes smaller, which objectness_weight can make up for. 0: every slot counts alike."""
@@ -139,13 +148,16 @@ class TrainConfig:
     epochs: int = 300
     """Epochs of the whole run, the frozen ones included."""
     freeze_batch_size: int = 16
+    """Images in a batch, over all devices, while the backbone is frozen."""
     batch_size: int = 8
+    """Images in a batch, over all devices, afterwards."""
     accumulate: int = 1
     """So many batches make one update, as a batch that many times as large would that memory has no room for; BatchNorm
     still sees each alone. 1: every batch makes one."""
     phases: tuple[PhaseConfig, ...] = ()
     """Any other list of phases; replaces the four fields above."""
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    """What takes the steps; sgd is with Nesterov momentum."""
     learning_rate: float = 0.001
     """Base rate lr0. See scale_learning_rate."""
     scale_learning_rate: bool = False
@@ -153,6 +165,7 @@ class TrainConfig:
     min_learning_rate_ratio: float = 0.01
     """The final rate as a share of the base rate."""
     schedule: Literal["cosine", "step"] = "cosine"
+    """How the rate falls after the warm-up."""
     schedule_by: Literal["epoch", "step"] = "step"
     """Whether the rate changes once an epoch or at every step."""
     momentum: float = 0.937
@@ -177,6 +190,7 @@ class TrainConfig:
     save_steps: int = 0
     """Steps after which it is, counted from the start of the run; 0: only by save_minutes."""
     seed: int = 0
+    """Decides the start of the weights, the order of the photos and how they are varied."""
 
 
 @dataclass(frozen=True)

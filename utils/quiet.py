@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 
+from utils.errors import UserError
+
 
 def quieten_libraries() -> None:
     """Sets how much TensorFlow, OpenCV and FFmpeg log, where the user has not. To be called before they load."""
@@ -28,6 +30,7 @@ def allow_any_name() -> None:
 def native_stderr_held_back() -> Iterator[None]:
     """Holds back what native code writes to stderr within the block; it comes after all if the block fails.
 
+    A UserError is no such failure: it says in one line all that there is to say.
     For ``import tensorflow``: some lines of it obey no log level.
     """
     try:
@@ -40,6 +43,8 @@ def native_stderr_held_back() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except UserError:
+            raise
         except BaseException:
             held.seek(0)
             os.write(original, held.read())

@@ -17,10 +17,11 @@ def plot_curves(
 ) -> None:
     """The loss with its ``parts``, ``measures`` (key -> title), learning rate and speed by epoch, as a PNG.
 
-    ``history``: one dict per epoch.
+    ``history``: one dict per epoch. A measure that no epoch has, such as the top-5 of three classes, gets no panel.
     """
     from matplotlib.figure import Figure
 
+    measures = {key: title for key, title in measures.items() if any(one.get(key) is not None for one in history)}
     # One part alone is the total, but for the L2 term.
     losses = {"loss": "loss, total", **{part: f"loss, {part}" for part in parts if len(parts) > 1}}
     others = {**measures, "learning_rate": "learning rate", "images_per_second": "training, images/s"}
@@ -50,7 +51,7 @@ def _curve(axis: Any, history: Sequence[dict[str, Any]], key: str, colour: str, 
 
 def _frame(axis: Any, history: Sequence[dict[str, Any]], title: str) -> None:
     axis.set_title(title)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.25)

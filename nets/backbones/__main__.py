@@ -84,8 +84,13 @@ def _print_table(rows: Iterator[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(caption="counts in millions; ImageNet: md5 is a file with a published checksum, file one without")
-    columns = ("backbone", "size", "params", "mult-adds", "no top", "detector", "mult-adds", "taps", "head", "ImageNet")
+    caption = (
+        "params and mult-adds in millions: with top, 1000 classes, at this size; without top; as a detector of "
+        f"{DETECTOR_CLASSES} classes at {DETECTOR_SIZE} px\nImageNet weights: md5 is a file with a published checksum, "
+        "file one without, package what pip brings"
+    )
+    table = Table(caption=caption, caption_justify="left")
+    columns = ("backbone", "size", "params", "mult-adds", "no top", "detector", "its m-a", "taps", "head", "ImageNet")
     for name in columns:
         table.add_column(name, justify="left" if name in ("backbone", "taps", "head", "ImageNet") else "right")
     for row in rows:
