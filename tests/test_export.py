@@ -26,7 +26,7 @@ from engine.runtimes.choice import load_detector, load_exported
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists
 from tests.fake_predictor import write_picture
-from tests.small_run import noise, small_spec, write_run
+from tests.small_run import lively_detector, noise, small_spec, write_run
 from utils.artifact import Artifact
 from utils.box_matching import agreement
 from utils.door import run_door
@@ -442,6 +442,18 @@ def test_litert_finds_the_same_at_any_batch(raw_folder: Path, checkpoint: Predic
         plain.write_bytes(file.read_bytes()[: min(one.header_offset for one in archive.infolist())])
     with pytest.raises(FileError, match=r"metadata\.json"):
         load_detector(plain)
+
+
+@pytest.mark.slow
+def test_litert_takes_networks_with_gradients_of_their_own(tmp_path: Path) -> None:
+    need("litert")
+    spec = small_spec(backbone="efficientnet_b0")  # swish
+    checkpoint = Predictor(lively_detector(spec), spec)
+    jobs.WRITERS["litert"][0](checkpoint, Artifact(spec), tmp_path / "b0.tflite")
+    _, inputs = checkpoint.prepare(noise(2, 1))
+    expected = checkpoint.raw_graph(inputs)
+    for level, output in load_exported(tmp_path / "b0.tflite").raw(inputs).items():
+        assert np.corrcoef(output.ravel(), expected[level].numpy().ravel())[0, 1] > 0.999
 
 
 @pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if not (form.int8 or form.no_half)])

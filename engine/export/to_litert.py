@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -23,8 +23,9 @@ from utils.quiet import native_stderr_held_back
 
 def write_litert(predictor: Predictor, artifact: Artifact, path: Path) -> None:
     """Writes a .tflite file, in float32 or with weights in float16. FileError when the place cannot be written."""
-    with native_stderr_held_back():
-        converter = _converter(predictor, artifact)
+    with tempfile.TemporaryDirectory() as folder, native_stderr_held_back():
+        _save_frozen(predictor, artifact, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if artifact.precision == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
@@ -34,11 +35,12 @@ def write_litert(predictor: Predictor, artifact: Artifact, path: Path) -> None:
 
 def write_litert_int8(predictor: Predictor, artifact: Artifact, path: Path, calibration: Calibration) -> None:
     """Writes a .tflite file in int8 whose input stays uint8 and whose outputs float32. Errors as ``write_litert``."""
-    with native_stderr_held_back(), warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, native_stderr_held_back(), warnings.catch_warnings():
         # What quantises selectively still uses the interpreter of TensorFlow, which says that it will go.
         warnings.simplefilter("ignore", UserWarning)
-        in_float = _in_float(_converter(predictor, artifact).convert(), calibration)
-        converter = _converter(predictor, artifact)
+        _save_frozen(predictor, artifact, folder)
+        in_float = _in_float(tf.lite.TFLiteConverter.from_saved_model(folder).convert(), calibration)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: calibration.feeds(artifact)
         options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=in_float)
@@ -49,8 +51,11 @@ def write_litert_int8(predictor: Predictor, artifact: Artifact, path: Path, cali
     _write(model, artifact, path)
 
 
-def _converter(predictor: Predictor, artifact: Artifact) -> Any:
-    """From a function without variables: the converter would keep them as such, and fold no batch normalization."""
+def _save_frozen(predictor: Predictor, artifact: Artifact, folder: str) -> None:
+    """A SavedModel without variables, which the converter would keep as such and fold no batch normalization.
+
+    And without the gradients that swish brings along, which cannot be saved once the graph is frozen.
+    """
     function = serving_function(predictor, artifact)
     traced = function.get_concrete_function()
     frozen = convert_variables_to_constants_v2(traced)
@@ -58,7 +63,9 @@ def _converter(predictor: Predictor, artifact: Artifact) -> Any:
     named = tf.function(
         lambda images: dict(zip(names, frozen(images), strict=True)), input_signature=function.input_signature
     )
-    return tf.lite.TFLiteConverter.from_concrete_functions([named.get_concrete_function()], tf.Module())
+    signatures = {"serving_default": named.get_concrete_function()}
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(tf.Module(), folder, signatures, options)
 
 
 def _in_float(model: bytes, calibration: Calibration) -> list[str]:
