@@ -156,7 +156,8 @@ def test_voc_xml_gives_our_parser_and_any_other_the_same_boxes(tmp_path: Path) -
     )
     assert [box.text for box in root.find("object/bndbox")] == ["1.1", "2", "11.7", "12.25"]  # type: ignore[union-attr]
     # What LabelImg does with a box.
-    assert [int(float(box.text)) for box in root.findall("object")[1].find("bndbox")] == [50, 30, 60, 40]  # type: ignore
+    corners = [root.findall("object")[1].findtext(f"bndbox/{name}", "") for name in ("xmin", "ymin", "xmax", "ymax")]
+    assert [int(float(corner)) for corner in corners] == [50, 30, 60, 40]
 
 
 def test_voc_xml_of_an_image_without_objects_is_a_negative(tmp_path: Path) -> None:
