@@ -16,10 +16,11 @@ import numpy as np
 
 from utils.augment import augment_sample, fit_sample
 from utils.classifier_config import ClassifierSpec
-from utils.config import AugmentConfig, DetectorSpec, LossConfig
+from utils.config import DetectorSpec
 from utils.errors import ConfigError, DataError, UserError
 from utils.images import read_image
 from utils.mosaic import LabelledView, blend, mosaic
+from utils.recipe_config import AugmentConfig, LossConfig
 from utils.targets import assign
 from utils.types import FloatArray, ImageArray, IntArray, Record
 

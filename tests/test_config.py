@@ -14,8 +14,9 @@ from tests.conftest import ROOT
 from tests.specs import detector_spec
 from utils.classifier_config import ClassifierRunConfig
 from utils.command_line import parse, read_run_config, run_config, run_config_parser, training_request
-from utils.config import DetectorSpec, LossConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
+from utils.config import DetectorSpec, ModelConfig, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError
+from utils.recipe_config import LossConfig
 
 
 def config_from(*words: str) -> RunConfig:

@@ -11,10 +11,10 @@ from PIL import Image
 from engine.dataset import DetectionDataset, Shard
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
-from utils.config import AugmentConfig, LossConfig
 from utils.errors import ConfigError, DataError
 from utils.images import read_for_detector
 from utils.letterbox import place, resize_into
+from utils.recipe_config import AugmentConfig, LossConfig
 from utils.targets import assign
 from utils.types import Record
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from utils.boxes import area, clip
-from utils.config import AugmentConfig
 from utils.letterbox import PADDING_GREY, ResizeRule, place, resize_into
+from utils.recipe_config import AugmentConfig
 from utils.types import FloatArray, ImageArray, IntArray
 
 _STEPS = np.arange(256.0)[:, None]
