@@ -148,9 +148,11 @@ class RunConfig:
 
 _FIELDS = {
     "must lie in 0..1": "loss.assignment_iou loss.ignore_iou loss.label_smoothing augment.flip augment.flip_vertical "
-    "augment.hue augment.saturation augment.value augment.mosaic augment.mixup",
-    "must lie in 0..1, 1 excluded": "augment.aspect_jitter model.stochastic_depth model.prior_probability "
-    "model.batch_norm_momentum",
+    "augment.hue augment.saturation augment.value augment.mosaic augment.mixup augment.translate",
+    "must lie in 0..180": "augment.degrees",
+    "must lie in 0..45, 45 excluded": "augment.shear",
+    "must lie in 0..1, 1 excluded": "augment.aspect_jitter augment.perspective model.stochastic_depth "
+    "model.prior_probability model.batch_norm_momentum",
     "must be at least 1": "model.anchor_size",
     "must be a multiple of 32": "model.input_size",
     "must be above 0": "augment.scale_min augment.scale_max augment.mosaic_scale",

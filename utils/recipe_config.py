@@ -22,6 +22,16 @@ class AugmentConfig:
     """Probability of a horizontal flip."""
     flip_vertical: float = 0.0
     """Probability of a vertical flip; for photos without an up, such as microscope slides."""
+    degrees: float = 0.0
+    """The photo is turned about its centre by up to so many degrees either way. What is learned is the upright box
+    around the turned one, which is larger than the object: the more so, the larger the angle."""
+    shear: float = 0.0
+    """Its sides lean by up to so many degrees either way."""
+    translate: float = 0.0
+    """It is moved on by up to this share of the input's sides, so that parts of it may get lost; without, a photo that
+    fits stays whole."""
+    perspective: float = 0.0
+    """It is tilted: in both directions one side is drawn longer than the opposite one, by up to (2 + p) / (2 - p)."""
     hue: float = 0.1
     """Hue is multiplied by 1 - this to 1 + this, each photo anew."""
     saturation: float = 0.7
