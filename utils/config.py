@@ -7,6 +7,7 @@ measured best; ``configs/reference.yaml`` holds the reference recipe of the appl
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -35,6 +36,10 @@ class DataConfig:
     """Leave the EXIF orientation of photos alone."""
     threads: int = 0
     """Threads that decode and augment; 0 means one per CPU core, at most 16."""
+    balance_classes: float = 0.0
+    """Photos of classes that fewer than this share of the photos have are trained on more often, by up to the root of
+    this / the class's share (arXiv:1908.03195). An epoch has as many photos as before: common ones make room, and
+    steps, schedule and resuming stay exact. 0: all alike."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,9 @@ class TrainConfig:
     still sees each alone. 1: every batch makes one."""
     phases: tuple[PhaseConfig, ...] = ()
     """Any other list of phases; replaces the four fields above."""
+    multi_scale: float = 0.0
+    """Every batch has a side of its own: a multiple of 32 within input_size * (1 - this) and input_size * (1 + this),
+    which seed, epoch and step decide. Validation stays at model.input_size. 0: all batches alike."""
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
     """What takes the steps; sgd is with Nesterov momentum."""
     learning_rate: float = 0.001
@@ -148,7 +156,8 @@ class RunConfig:
 
 _FIELDS = {
     "must lie in 0..1": "loss.assignment_iou loss.ignore_iou loss.label_smoothing augment.flip augment.flip_vertical "
-    "augment.hue augment.saturation augment.value augment.mosaic augment.mixup augment.translate",
+    "augment.hue augment.saturation augment.value augment.mosaic augment.mixup augment.translate "
+    "data.balance_classes",
     "must lie in 0..180": "augment.degrees",
     "must lie in 0..45, 45 excluded": "augment.shear",
     "must lie in 0..1, 1 excluded": "augment.aspect_jitter augment.perspective model.stochastic_depth "
@@ -161,7 +170,7 @@ _FIELDS = {
 }
 _TRAIN_FIELDS = {
     "must lie in 0..1": "train.min_learning_rate_ratio",
-    "must lie in 0..1, 1 excluded": "train.momentum train.ema_decay",
+    "must lie in 0..1, 1 excluded": "train.momentum train.ema_decay train.multi_scale",
     "must be at least 1": "train.epochs train.accumulate train.batch_size train.freeze_batch_size",
     "must be above 0": "train.learning_rate",
     "must be 0 or more": "train.early_stopping train.weight_decay train.head_l2 train.clip_norm train.eval_every "
@@ -189,7 +198,28 @@ def train_problems(config: Any) -> list[str]:
         found.append("train.phases: until_epoch must rise from phase to phase and batch_size be at least 1")
     if any(phase.input_size != 0 and phase.input_size < 32 for phase in train.phases):
         found.append("train.phases: input_size must be at least 32, or 0 for model.input_size")
-    return found
+    return found or _multi_scale_problems(train, config.model.input_size)
+
+
+def _multi_scale_problems(train: TrainConfig, input_size: int) -> list[str]:
+    if not train.multi_scale:
+        return []
+    sizes = sorted({phase.input_size or input_size for phase in train.phases} or {input_size})
+    return [
+        f"train.multi_scale: {train.multi_scale}: leaves one multiple of 32 at most around {size}: make it larger"
+        for size in sizes
+        if len(multi_scale_sides(size, train.multi_scale)) < 2
+    ]
+
+
+def multi_scale_sides(input_size: int, share: float) -> tuple[int, ...]:
+    """The sides that ``train.multi_scale`` draws from, in pixels, rising; ``input_size`` alone when ``share`` is 0."""
+    if not share:
+        return (input_size,)
+    # 1 - 0.7 is a little more than 0.3, which must not lose a side.
+    lowest = max(1, math.ceil(input_size * (1 - share) / 32 - 1e-6))
+    highest = math.floor(input_size * (1 + share) / 32 + 1e-6)
+    return tuple(32 * count for count in range(lowest, highest + 1))
 
 
 @dataclass(frozen=True)
