@@ -21,6 +21,7 @@ from engine.pace import TIMINGS
 from engine.run_directory import RunDirectory
 from engine.startup import resume_run, start_run
 from tests import fault_runs
+from utils.anchors import write_anchors
 from utils.config import RunConfig
 from utils.progress import Quiet
 from utils.recipe_config import AugmentConfig
@@ -90,14 +91,15 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setattr(detection_setup, "build_detector", once.build_detector)
         patch.setattr(training, "WeightAverage", once.weight_average)
         patch.setattr(training, "Learner", once.learner)
-        tiny = fault_runs.tiny_config(
-            tmp_path_factory.mktemp("data"), input_size=64, save_steps=2, ema_decay=0.9, multi_scale=0.5
-        )
+        folder = tmp_path_factory.mktemp("data")
+        tiny = fault_runs.tiny_config(folder, input_size=64, save_steps=2, ema_decay=0.9, multi_scale=0.5)
+        # Too small for any box, so that the run fits its own.
+        write_anchors(folder / "small.txt", np.arange(1, 19) / 20)
         # Whatever a recipe may leave to chance or to the data.
         yield replace(
             tiny,
             data=replace(tiny.data, balance_classes=1.0),
-            model=replace(tiny.model, auto_anchors=1.0),
+            model=replace(tiny.model, auto_anchors=0.9, anchors=str(folder / "small.txt"), anchor_size=64),
             augment=AugmentConfig(degrees=10, shear=5, translate=0.1, perspective=0.2, mosaic=0.5, mixup=0.3),
         )
 
@@ -113,6 +115,7 @@ def state(run: Path) -> dict[str, Any]:
 def uninterrupted(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     run = tmp_path_factory.mktemp("whole") / "run"
     start_run(config, run, Quiet()).fit()
+    assert (run / "anchors.txt").exists()
     return state(run)
 
 
