@@ -10,8 +10,8 @@ is copied at every mark, and measured on the test list when the time is over.
     python -m benchmarks.learning run yolo11n --lists lists --minutes 10 20 40 60 --python VENV/bin/python --epochs 300
     python -m benchmarks.learning show learning.png
 
-VENV is a virtual environment of its own with ``pip install ultralytics``. A run's schedule is made for the epochs of its
-recipe, which are chosen to fill the last mark; YOLO11n's are given here.
+VENV is a virtual environment of its own with ``pip install ultralytics``. A run is scheduled for the epochs of its
+recipe, chosen to fill the last mark; those of YOLO11n are given here.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
+from nets.depthwise import depthwise_conv2d
+
 PACKAGE = "efficientnet_yolo3"
 LEAKY_SLOPE = 0.1
 STOCHASTIC_DEPTH = 0.2
@@ -183,6 +185,15 @@ class PointwiseConv2D(keras.layers.Conv2D):  # type: ignore[misc]
         return outputs if self.activation is None else self.activation(outputs)
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
+    """Keras' depthwise convolution without bias or activation, quick to learn in bfloat16 on CPU too."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] -> [B, H', W', C]."""
+        return depthwise_conv2d(inputs, tf.convert_to_tensor(self.kernel), self.strides, self.padding.upper())
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """What a network expects of its input: (x - mean) / std on raw RGB 0..255."""
@@ -261,9 +272,7 @@ class LayerFactory:
     def depthwise(self, size: int, name: str, strides: int = 1, padding: str = "same") -> Any:
         """A depthwise convolution without bias, padded like ``conv``."""
         kernel = self.kernel_initializer(name)
-        return keras.layers.DepthwiseConv2D(
-            size, strides, padding, use_bias=False, depthwise_initializer=kernel, name=name
-        )
+        return DepthwiseConv2D(size, strides, padding, use_bias=False, depthwise_initializer=kernel, name=name)
 
     def predictions(self, classes: int, probabilities: bool) -> Any:
         """The classification layer: [B, C] -> probabilities [B, classes], or logits, in float32."""

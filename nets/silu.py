@@ -31,16 +31,18 @@ def _silu_mean_backward(x: tf.Tensor, dy: tf.Tensor, share: tf.Tensor) -> tf.Ten
 
 
 @functools.cache
-def _compiled(function: Callable[..., tf.Tensor], dtype: tf.DType, arguments: int) -> Callable[..., tf.Tensor]:
+def _compiled(function: Callable[..., tf.Tensor], arguments: int) -> Callable[..., tf.Tensor]:
     # Shapes are left open, so that one trace serves all layers; XLA compiles once for each shape that comes.
-    return tf.function(function, input_signature=[tf.TensorSpec(None, dtype)] * arguments, jit_compile=True)
+    return tf.function(function, input_signature=[tf.TensorSpec(None, tf.float32)] * arguments, jit_compile=True)
 
 
 def _fused(function: Callable[..., tf.Tensor], x: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
     """``function`` as one loop where that is sure to work: XLA on GPU needs CUDA parts that often are not installed."""
     if tf.config.list_physical_devices("GPU"):
         return function(x, *others)
-    result = _compiled(function, x.dtype, 1 + len(others))(x, *others)
+    # XLA rounds to bfloat16 slowly on CPU; TensorFlow does it at the speed of memory.
+    whole = [tf.cast(value, tf.float32) for value in (x, *others)]
+    result = tf.cast(_compiled(function, len(whole))(*whole), x.dtype)
     result.set_shape(x.shape)
     return result
 
