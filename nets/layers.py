@@ -14,6 +14,8 @@ from nets.depthwise import depthwise_conv2d
 
 PACKAGE = "efficientnet_yolo3"
 LEAKY_SLOPE = 0.1
+FLOAT32 = keras.DTypePolicy("float32")
+"""Of layers that compute in float32 whatever the network computes in: give this very object as their dtype."""
 STOCHASTIC_DEPTH = 0.2
 RANDOM_STATE = "_seeds"
 """Ends the names of random generators, and of nothing else among a model's variables."""
@@ -71,8 +73,9 @@ class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
             moving_mean, moving_variance = tf.convert_to_tensor(self.moving_mean), self.moving_variance
             return self._fused(inputs, moving_mean, tf.convert_to_tensor(moving_variance), training=False)[0]
         outputs, mean, variance = self._global(inputs) if _replicas()[0] > 1 else self._local(inputs)
-        self._follow(self.moving_mean, mean)
-        self._follow(self.moving_variance, variance)
+        half = inputs.dtype == tf.float16
+        self._follow(self.moving_mean, mean, half)
+        self._follow(self.moving_variance, variance, half)
         return outputs
 
     def _fused(self, inputs: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, training: bool) -> Any:
@@ -110,8 +113,11 @@ class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
         )
         return tf.cast(outputs, inputs.dtype), mean, variance
 
-    def _follow(self, moving: keras.Variable, value: tf.Tensor) -> None:
+    def _follow(self, moving: keras.Variable, value: tf.Tensor, half: bool) -> None:
         value = tf.stop_gradient(value)
+        if half:
+            # One overflow would stay in the statistics for good.
+            value = tf.where(tf.math.is_finite(value), value, tf.convert_to_tensor(moving))
         moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -280,7 +286,7 @@ class LayerFactory:
             classes,
             activation="softmax" if probabilities else None,
             kernel_initializer=self.predictions_initializer("predictions"),
-            dtype="float32",
+            dtype=FLOAT32,
             name="predictions",
         )
 

@@ -47,6 +47,11 @@ def _fused(function: Callable[..., tf.Tensor], x: tf.Tensor, *others: tf.Tensor)
     return result
 
 
+def _mean(y: tf.Tensor) -> tf.Tensor:
+    """Over the image, summed up in float32: [B, H, W, C] -> [B, 1, 1, C]."""
+    return tf.cast(tf.reduce_mean(tf.cast(y, tf.float32), [1, 2], keepdims=True), y.dtype)
+
+
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def silu(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -61,10 +66,11 @@ def silu_and_mean(x: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
     y = x * tf.sigmoid(x)
 
     def backward(dy: tf.Tensor, dmean: tf.Tensor) -> tf.Tensor:
-        pixels = tf.cast(tf.reduce_prod(tf.shape(x)[1:3]), x.dtype)
-        return _fused(_silu_mean_backward, x, dy, dmean / pixels)
+        # float16 ends below the number of pixels of a large image.
+        share = tf.cast(dmean, tf.float32) / tf.cast(tf.reduce_prod(tf.shape(x)[1:3]), tf.float32)
+        return _fused(_silu_mean_backward, x, dy, tf.cast(share, x.dtype))
 
-    return (y, tf.reduce_mean(y, [1, 2], keepdims=True)), backward
+    return (y, _mean(y)), backward
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -89,7 +95,7 @@ class SiluAndMean(keras.layers.Layer):  # type: ignore[misc]
         if training and self.trainable:
             return silu_and_mean(inputs)
         y = inputs * tf.sigmoid(inputs)
-        return y, tf.reduce_mean(y, [1, 2], keepdims=True)
+        return y, _mean(y)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """That of both."""
