@@ -21,7 +21,8 @@ import numpy as np
 from engine.dataset import DetectionDataset
 from engine.plan import detector_spec
 from utils.annotations import parse_annotation
-from utils.config import AugmentConfig, DataConfig, LossConfig, ModelConfig, RunConfig
+from utils.config import DataConfig, ModelConfig, RunConfig
+from utils.recipe_config import AugmentConfig, LossConfig
 from utils.synthetic import CLASS_NAMES, make_dataset
 from utils.types import Record
 

@@ -33,8 +33,9 @@ class ClassificationDataset(Dataset[View]):
         seed: int = 0,
         threads: int = 0,
         keep_decoded: bool = False,
+        multi_scale: float = 0.0,
     ) -> None:
-        super().__init__(len(images), seed, threads)
+        super().__init__(len(images), seed, threads, multi_scale)
         self.images = images
         self.spec: ClassifierSpec = spec
         self.augment = augment if augment is not None and augment.enabled else None

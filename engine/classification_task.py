@@ -49,7 +49,9 @@ class ClassificationTask:
         self.spec, self.model = spec, model
         self.label_smoothing = config.loss.label_smoothing
         seed, threads = config.train.seed, config.data.threads
-        self.train_data: Dataset[Any] = ClassificationDataset(train, spec, config.augment, seed, threads, keep_decoded)
+        self.train_data: Dataset[Any] = ClassificationDataset(
+            train, spec, config.augment, seed, threads, keep_decoded, config.train.multi_scale
+        )
         self.val_data: Dataset[Any] = ClassificationDataset(val, spec, None, seed, threads, keep_decoded)
         self.val = val
         parts = {"training images": train, "validation images": val}

@@ -6,7 +6,7 @@ import copy
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
@@ -15,16 +15,18 @@ import grain
 import numpy as np
 
 from utils.augment import augment_sample, fit_sample
+from utils.class_balance import repeat_factors, repeated
 from utils.classifier_config import ClassifierSpec
-from utils.config import AugmentConfig, DetectorSpec, LossConfig
+from utils.config import DetectorSpec, multi_scale_sides
 from utils.errors import ConfigError, DataError, UserError
 from utils.images import read_image
 from utils.mosaic import LabelledView, blend, mosaic
+from utils.recipe_config import AugmentConfig, LossConfig
 from utils.targets import assign
 from utils.types import FloatArray, ImageArray, IntArray, Record
 
 MAX_THREADS = 16
-SHUFFLE_STREAM, SAMPLE_STREAM, BATCH_STREAM = 0, 1, 2
+SHUFFLE_STREAM, SAMPLE_STREAM, BATCH_STREAM, SIDE_STREAM, REPEAT_STREAM = 0, 1, 2, 3, 4
 SampleT = TypeVar("SampleT")
 ItemT = TypeVar("ItemT")
 
@@ -61,13 +63,17 @@ WHOLE = Shard()
 
 
 class Dataset(ABC, Generic[SampleT]):
-    """Batches in a random order that the seed and the epoch decide, made ahead in threads."""
+    """Batches in a random order that the seed and the epoch decide, made ahead in threads.
+
+    With ``multi_scale`` each training batch has a side of its own, which the seed, the epoch and the step decide.
+    """
 
     spec: DetectorSpec | ClassifierSpec
 
-    def __init__(self, count: int, seed: int = 0, threads: int = 0) -> None:
+    def __init__(self, count: int, seed: int = 0, threads: int = 0, multi_scale: float = 0.0) -> None:
         self.count = count
         self.seed = seed
+        self.multi_scale = multi_scale
         self.threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
         # Our threads already use every core; OpenCV's own would only compete with them.
         cv2.setNumThreads(1)
@@ -77,11 +83,28 @@ class Dataset(ABC, Generic[SampleT]):
 
     def at_size(self, input_size: int) -> Self:
         """The same samples as inputs [input_size, input_size, 3]; 0: at the size they have."""
-        if not input_size:
+        if input_size in (0, self.spec.input_size):
             return self
         resized = copy.copy(self)
         resized.spec = self.spec.at_size(input_size)
         return resized
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The sides that training batches may have, from small to large."""
+        return multi_scale_sides(self.spec.input_size, self.multi_scale)
+
+    def at_largest(self) -> Self:
+        """The same samples, all at the largest side that a training batch may have."""
+        largest = copy.copy(self.at_size(self.sides[-1]))
+        largest.multi_scale = 0.0
+        return largest
+
+    def side(self, epoch: int, step: int) -> int:
+        """The side of the training batch of ``step``."""
+        if not self.multi_scale:
+            return self.spec.input_size
+        return int(np.random.default_rng((self.seed, SIDE_STREAM, epoch, step)).choice(self.sides))
 
     @abstractmethod
     def sample(self, epoch: int, index: int) -> SampleT:
@@ -117,7 +140,7 @@ class Dataset(ABC, Generic[SampleT]):
         """
         order, own = self.order(epoch), batch_size // shard.count
         starts = [step * batch_size + shard.index * own for step in range(self.steps_per_epoch(batch_size))]
-        return self._batches(epoch, order, starts[first_step:], own, first_step)
+        return self._batches(epoch, order, starts[first_step:], own, first_step, self.side)
 
     def validation_batches(self, batch_size: int, shard: Shard = WHOLE) -> Iterator[Batch]:
         """Every sample once, in order; the last batch may be smaller. Of all batches those of ``shard``."""
@@ -125,11 +148,19 @@ class Dataset(ABC, Generic[SampleT]):
         return self._batches(0, np.arange(len(self)), starts, batch_size)
 
     def _batches(
-        self, epoch: int, order: IntArray, starts: Sequence[int], size: int, first_step: int = 0
+        self,
+        epoch: int,
+        order: IntArray,
+        starts: Sequence[int],
+        size: int,
+        first_step: int = 0,
+        side: Callable[[int, int], int] = lambda *_: 0,
     ) -> Iterator[Batch]:
         def made(place: int) -> Batch:
+            step = first_step + place
+            data = self.at_size(side(epoch, step))
             indices = order[starts[place] : starts[place] + size].tolist()
-            return self.batch([self._sample_or_error(epoch, index) for index in indices], epoch, first_step + place)
+            return self.batch([data._sample_or_error(epoch, index) for index in indices], epoch, step)
 
         # A thread makes a whole batch: what passes from thread to thread costs more than a small image does.
         batches = grain.MapDataset.source(range(len(starts))).map(made)
@@ -166,7 +197,11 @@ class Sample:
 
 
 class DetectionDataset(Dataset[Sample]):
-    """Reads, varies and assigns the samples of an annotation list, with mosaic and mixup before ``mosaic_until``."""
+    """Reads, varies and assigns the samples of an annotation list, with mosaic and mixup before ``mosaic_until``.
+
+    With ``balance_classes`` training comes to photos of rare classes more often. Sample i + k * count is then photo i
+    when it comes for the k-th time in an epoch, varied anew.
+    """
 
     def __init__(
         self,
@@ -177,19 +212,27 @@ class DetectionDataset(Dataset[Sample]):
         seed: int = 0,
         threads: int = 0,
         mosaic_until: float = math.inf,
+        multi_scale: float = 0.0,
+        balance_classes: float = 0.0,
     ) -> None:
-        super().__init__(len(records), seed, threads)
+        super().__init__(len(records), seed, threads, multi_scale)
         self.records = records
         self.spec: DetectorSpec = spec
         self.loss = loss
         self.augment = augment if augment is not None and augment.enabled else None
         self.mosaic_until = mosaic_until
+        self.repeats = repeat_factors([record.class_ids for record in records], balance_classes)
         # With the other decode a prediction cannot leave its own cell.
         self.neighbour_cells = loss.neighbour_cells and spec.decode == "bounded"
 
+    def order(self, epoch: int) -> IntArray:
+        """As many of the list as it has, drawn from all repetitions."""
+        shown = repeated(self.repeats, np.random.default_rng((self.seed, REPEAT_STREAM, epoch)))
+        return np.random.default_rng((self.seed, SHUFFLE_STREAM, epoch)).permutation(shown)[: len(self)]
+
     def sample(self, epoch: int, index: int) -> Sample:
-        """Sample ``index`` of the list as ``epoch`` sees it."""
-        record, size = self.records[index], self.spec.input_size
+        """Sample ``index`` as ``epoch`` sees it."""
+        record, size = self.records[index % len(self)], self.spec.input_size
         others: list[int] = []
         if self.augment is None:
             image, boxes, class_ids = fit_sample(*self._photo(index), size, self.spec.resize)
@@ -198,7 +241,7 @@ class DetectionDataset(Dataset[Sample]):
             mixing = epoch < self.mosaic_until
             view, others = self._view(index, self.augment, mixing, rng)
             if mixing and self.augment.mixup and rng.random() < self.augment.mixup:
-                other = int(rng.integers(len(self)))
+                (other,) = self._partners(1, rng)
                 second, more = self._view(other, self.augment, mixing, rng)
                 view, others = blend(view, second, rng), [*others, other, *more]
             image, boxes, class_ids = view
@@ -213,17 +256,24 @@ class DetectionDataset(Dataset[Sample]):
         size, rule = self.spec.input_size, self.spec.resize
         if not (mixing and augment.mosaic and rng.random() < augment.mosaic):
             return LabelledView(*augment_sample(*self._photo(index), size, rule, augment, rng)), []
-        others = rng.integers(len(self), size=3).tolist()
+        others = self._partners(3, rng)
         return mosaic([self._photo(i) for i in (index, *others)], size, rule, augment, rng), others
 
+    def _partners(self, count: int, rng: np.random.Generator) -> list[int]:
+        """Photos to mix in, each as likely as training comes to it."""
+        if (self.repeats == 1).all():
+            return rng.integers(len(self), size=count).tolist()
+        ends = self.repeats.cumsum()
+        return np.searchsorted(ends, rng.uniform(0, ends[-1], count), side="right").tolist()
+
     def _photo(self, index: int) -> LabelledView:
-        record = self.records[index]
+        record = self.records[index % len(self)]
         image = read_image(record.image_path, ignore_exif=self.spec.ignore_exif)
         return LabelledView(image, record.boxes_xyxy, record.class_ids)
 
     def path(self, index: int) -> str:
-        """The image file of record ``index``."""
-        return self.records[index].image_path
+        """The image file of sample ``index``."""
+        return self.records[index % len(self)].image_path
 
     def batch(self, samples: Sequence[Sample], epoch: int, step: int) -> Batch:
         """``collate``: nothing here depends on the place in the epoch."""

@@ -46,7 +46,15 @@ class DetectionTask:
         seed, threads = config.train.seed, config.data.threads
         mosaic_until = phases(config.train)[-1].until_epoch - config.augment.close_mosaic
         self.train_data: Dataset[Any] = DetectionDataset(
-            train, spec, config.loss, config.augment, seed, threads, mosaic_until
+            train,
+            spec,
+            config.loss,
+            config.augment,
+            seed,
+            threads,
+            mosaic_until,
+            config.train.multi_scale,
+            config.data.balance_classes,
         )
         self.val_data: Dataset[Any] = DetectionDataset(val, spec, config.loss, None, seed, threads)
         self.fingerprints: Mapping[str, str] = {"data.train": _fingerprint(train), "data.val": _fingerprint(val)}

@@ -92,10 +92,15 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     batches = list(itertools.islice(data.training_batches(begins, size, 0, shard), STEPS))
     loading = (time.monotonic() - started) / len(batches)
     rate = trainer.config.train.learning_rate
-    losses = [learner.train_step(batches[0], rate)]
+    # The last batch of an epoch, so that none is made ahead; at its largest, for what does not fit into memory.
+    (largest,) = data.at_largest().training_batches(begins, size, data.steps_per_epoch(size) - 1, shard)
+    losses = [learner.train_step(largest, rate)]
+    timed = list(itertools.islice(itertools.cycle(batches), STEPS))
     started = time.monotonic()
-    losses += [learner.train_step(batch, rate) for batch in itertools.islice(itertools.cycle(batches), STEPS)]
-    learning = (time.monotonic() - started) / STEPS
+    losses += [learner.train_step(batch, rate) for batch in timed]
+    # So few steps see few of the sides, and work grows with the pixels.
+    pixels = np.mean(np.square(data.sides)) / np.mean([batch.images.shape[1] ** 2 for batch in timed])
+    learning = pixels * (time.monotonic() - started) / STEPS
     if not np.isfinite(losses).all():
         raise DivergedError(f"train.learning_rate: {rate:g}: no number is left after {len(losses)} steps: lower it")
     # On a CPU both take turns; beside a GPU the faster one costs nothing.

@@ -8,7 +8,7 @@ from engine.task import Config
 from nets.backbones import backbone_spec
 from utils.anchors import read_anchors
 from utils.classes import read_classes
-from utils.config import LEVELS, DetectorSpec, PhaseConfig, RunConfig, TrainConfig, package_versions
+from utils.config import LEVELS, DetectorSpec, PhaseConfig, RunConfig, TrainConfig, multi_scale_sides, package_versions
 from utils.shipped import own_or_shipped
 
 
@@ -23,8 +23,8 @@ def phases(train: TrainConfig) -> tuple[PhaseConfig, ...]:
 
 def smallest_input(config: Config) -> int:
     """The smallest side of an input that the run ever makes, in pixels."""
-    full = config.model.input_size
-    return min(full, *(phase.input_size or full for phase in phases(config.train)))
+    full, train = config.model.input_size, config.train
+    return min(full, *(multi_scale_sides(phase.input_size or full, train.multi_scale)[0] for phase in phases(train)))
 
 
 def detector_spec(config: RunConfig, warn: Callable[[str], None] | None = None) -> DetectorSpec:

@@ -16,7 +16,7 @@ from engine.checkpoint import Checkpoint, keep_previous, model_tensors, restore_
 from engine.dataset import Batch
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest
 from engine.learner import Learner, loss_parts
-from engine.pace import Waiting, epoch_line, is_measured, memory_mib, seconds_left
+from engine.pace import Waiting, epoch_line, is_measured, memory_mib, phase_line, seconds_left
 from engine.plan import phases
 from engine.position import Position, TrainingSummary
 from engine.run_directory import EpochMetrics, RunDirectory
@@ -98,11 +98,9 @@ class Trainer:
             learner.restore_optimizer(self._optimizer_state)
         self._optimizer_state = None
         schedule = phase_schedule(self.config.train, self._images_per_step(phase), self.epochs)
-        state = "backbone frozen" if phase.frozen_backbone else "everything trains"
-        self.reporter.say(
-            f"phase {number} of {len(self.phases)}: epochs {self.position.epoch + 1} to {phase.until_epoch}, "
-            f"batch {self._images_per_step(phase)}, input {phase.input_size or self.task.spec.input_size}, {state}"
-        )
+        sides = self.task.train_data.at_size(phase.input_size).sides
+        images = self._images_per_step(phase)
+        self.reporter.say(phase_line(number, self.phases, self.position.epoch, images, sides))
         while self.position.epoch < phase.until_epoch and not self.stop.made and not self._stopped_early():
             try:
                 self._run_epoch(learner, phase, schedule)

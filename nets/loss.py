@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from nets.decode import Slots, decode_boxes, flatten_level, slot_geometry
-from utils.config import LEVELS, DetectorSpec, LossConfig
+from utils.config import LEVELS, DetectorSpec
+from utils.recipe_config import LossConfig
 
 Tensor = Any
 REFERENCE_SIDE = 416

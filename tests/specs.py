@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from utils.config import DetectorSpec, LossConfig
+from utils.config import DetectorSpec
+from utils.recipe_config import LossConfig
 
 ANCHORS = (
     (10.0, 13.0), (16.0, 30.0), (33.0, 23.0),

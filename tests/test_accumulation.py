@@ -20,8 +20,9 @@ from tests.drawn_data import draw_photo
 from tests.labelled_folders import CLASSES, draw_folders
 from tests.specs import REFERENCE_LOSS, detector_spec
 from utils.classifier_config import ClassifierLossConfig, ClassifierRunConfig, ClassifierSpec
-from utils.config import LossConfig, RunConfig, TrainConfig
+from utils.config import RunConfig, TrainConfig
 from utils.image_folders import read_image_folders
+from utils.recipe_config import LossConfig
 
 SPEC = detector_spec(input_size=64, class_names=("red", "blue"), decode="bounded")
 

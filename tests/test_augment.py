@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from utils.augment import augment_sample, fit_sample
-from utils.config import AugmentConfig
 from utils.letterbox import PADDING_GREY
+from utils.recipe_config import AugmentConfig
 
 STILL = AugmentConfig(scale_min=1, scale_max=1, aspect_jitter=0, flip=0, flip_vertical=0, hue=0, saturation=0, value=0)
 

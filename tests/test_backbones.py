@@ -26,8 +26,9 @@ from tests.official_weights import (
     with_older_names,
 )
 from tests.specs import detector_spec
-from utils.config import STRIDES, LossConfig, RunConfig, TrainConfig
+from utils.config import STRIDES, RunConfig, TrainConfig
 from utils.errors import ConfigError
+from utils.recipe_config import LossConfig
 
 # Size, channels of P3, P4, P5, and the parameters with a top of 1000 classes, which the papers round.
 # Shallow: without five blocks of 17 c + c * c each, c their channels.

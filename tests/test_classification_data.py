@@ -23,7 +23,7 @@ def images(tmp_path_factory: pytest.TempPathFactory):
 
 
 def dataset(images, **changes) -> ClassificationDataset:
-    return ClassificationDataset(images, SPEC, **{"augment": MIXED, "seed": 3, "threads": 2, **changes})
+    return ClassificationDataset(images, **{"spec": SPEC, "augment": MIXED, "seed": 3, "threads": 2, **changes})
 
 
 def contents(batches) -> list[tuple]:
@@ -95,3 +95,12 @@ def test_at_another_size_an_image_is_seen_as_a_classifier_of_that_size_would(ima
     assert contents(data.at_size(48).training_batches(1, 3)) == contents(other.training_batches(1, 3))
     assert {batch.images.shape for batch in data.at_size(48).training_batches(1, 3)} == {(3, 48, 48, 3)}
     assert data.at_size(0) is data
+
+
+def test_with_multi_scale_a_batch_is_that_of_a_classifier_of_its_side(images) -> None:
+    data = dataset(images, spec=SPEC.at_size(64), keep_decoded=True, multi_scale=0.5)
+    batches = list(data.training_batches(1, 2))
+    assert [batch.images.shape[1] for batch in batches] == [data.side(1, step) for step in range(4)]
+    for step, batch in enumerate(batches):
+        plain = ClassificationDataset(images, SPEC.at_size(data.side(1, step)), MIXED, seed=3, threads=1)
+        assert contents([batch]) == contents(plain.training_batches(1, 2))[step : step + 1]

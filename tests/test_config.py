@@ -12,10 +12,11 @@ from engine.plan import smallest_input
 from engine.run_directory import RunDirectory
 from tests.conftest import ROOT
 from tests.specs import detector_spec
-from utils.classifier_config import ClassifierRunConfig
+from utils.classifier_config import ClassifierModelConfig, ClassifierRunConfig
 from utils.command_line import parse, read_run_config, run_config, run_config_parser, training_request
-from utils.config import DetectorSpec, LossConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
+from utils.config import DetectorSpec, ModelConfig, PhaseConfig, RunConfig, TrainConfig, multi_scale_sides
 from utils.errors import ConfigError
+from utils.recipe_config import LossConfig
 
 
 def config_from(*words: str) -> RunConfig:
@@ -81,6 +82,14 @@ def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
         (["--augment.scale_min", "3"], "augment.scale_min"),
         (["--augment.mosaic", "1.1"], "augment.mosaic: 1.1: must lie in 0..1"),
         (["--augment.mosaic_scale", "0"], "augment.mosaic_scale: 0.0: must be above 0"),
+        (["--augment.degrees", "181"], "augment.degrees: 181.0: must lie in 0..180"),
+        (["--augment.shear", "45"], "augment.shear: 45.0: must lie in 0..45, 45 excluded"),
+        (["--augment.translate", "1.5"], "augment.translate: 1.5: must lie in 0..1"),
+        (["--augment.perspective", "1"], "augment.perspective: 1.0: must lie in 0..1, 1 excluded"),
+        (["--augment.degrees", ".nan"], "augment.degrees: nan"),
+        (["--data.balance_classes", "1.5"], "data.balance_classes: 1.5: must lie in 0..1"),
+        (["--train.multi_scale", "1"], "train.multi_scale: 1.0: must lie in 0..1, 1 excluded"),
+        (["--train.multi_scale", "0.05"], "train.multi_scale: 0.05: leaves one multiple of 32 at most around 416"),
         (["--train.ema_decay", "1"], "train.ema_decay: 1.0: must lie in 0..1, 1 excluded"),
         (["--train.learning_rate", "0"], "train.learning_rate: 0.0: must be above 0"),
         (["--train.learning_rate", ".nan"], "train.learning_rate: nan"),
@@ -140,6 +149,33 @@ def test_the_smallest_input_of_a_run_is_found() -> None:
     phases = (PhaseConfig(3, 4, True, 96), PhaseConfig(5, 4, False))
     assert smallest_input(RunConfig(train=TrainConfig(phases=phases))) == 96
     assert smallest_input(RunConfig(train=TrainConfig(phases=(PhaseConfig(3, 4, True, 640),)))) == 416
+
+
+def test_with_multi_scale_the_smallest_input_is_the_smallest_that_can_be_drawn() -> None:
+    assert smallest_input(RunConfig(train=TrainConfig(multi_scale=0.5))) == 224
+    phases = (PhaseConfig(3, 4, True, 96), PhaseConfig(5, 4, False))
+    assert smallest_input(RunConfig(train=TrainConfig(phases=phases, multi_scale=0.5))) == 64
+    with pytest.raises(ConfigError, match=r"train\.multi_scale: 0\.1: .* around 96"):
+        RunConfig(train=TrainConfig(phases=phases, multi_scale=0.1))
+    # A classifier of 100 px may have no side of its own to draw.
+    config = ClassifierRunConfig(model=ClassifierModelConfig(input_size=100), train=TrainConfig(multi_scale=0.4))
+    assert smallest_input(config) == 64
+
+
+@pytest.mark.parametrize(
+    ("size", "share", "sides"),
+    [
+        (416, 0.0, (416,)),
+        (100, 0.0, (100,)),
+        (320, 0.1, (288, 320, 352)),
+        # Both ends belong to it, whatever 1 - 0.7 is as a float.
+        (320, 0.7, tuple(range(96, 545, 32))),
+        (32, 0.99, (32,)),
+        (64, 0.5, (32, 64, 96)),
+    ],
+)
+def test_the_sides_of_multi_scale(size: int, share: float, sides: tuple[int, ...]) -> None:
+    assert multi_scale_sides(size, share) == sides
 
 
 def test_the_reference_recipe_is_the_documented_one() -> None:

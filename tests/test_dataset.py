@@ -11,10 +11,10 @@ from PIL import Image
 from engine.dataset import DetectionDataset, Shard
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
-from utils.config import AugmentConfig, LossConfig
 from utils.errors import ConfigError, DataError
 from utils.images import read_for_detector
 from utils.letterbox import place, resize_into
+from utils.recipe_config import AugmentConfig, LossConfig
 from utils.targets import assign
 from utils.types import Record
 
@@ -239,3 +239,42 @@ def test_a_mosaic_has_more_objects_than_a_photo_and_all_reach_the_targets(record
     assert max(len(sample.boxes_xyxy) for sample in samples) > max(len(record.boxes_xyxy) for record in records)
     for sample in samples:
         assert len(sample.slots) == len(sample.boxes_xyxy) - sample.dropped
+
+
+def scaled(records, **changes) -> DetectionDataset:
+    options = {"augment": MIXED, "seed": 3, "threads": 2, "multi_scale": 0.5, **changes}
+    return DetectionDataset(records, SPEC, LossConfig(), **options)
+
+
+def test_multi_scale_gives_each_batch_a_side_that_seed_epoch_and_step_decide(records) -> None:
+    data = scaled(records)
+    assert data.sides == (32, 64, 96)
+    drawn = np.array([[data.side(epoch, step) for step in range(40)] for epoch in range(5)])
+    # Of 200 draws about a third each.
+    assert min((drawn == side).sum() for side in data.sides) > 40
+    assert (drawn[0] != drawn[1]).any()
+    assert [scaled(records, seed=4).side(0, step) for step in range(40)] != drawn[0].tolist()
+    assert [batch.images.shape[1] for batch in data.training_batches(2, 2)] == drawn[2, :3].tolist()
+    # Whatever the threads, the shard and the step it goes on from.
+    whole = contents(data.training_batches(2, 2))
+    assert contents(scaled(records, threads=1).training_batches(2, 2)) == whole
+    assert contents(data.training_batches(2, 2, first_step=2)) == whole[2:]
+    shard = list(data.training_batches(2, 2, 0, Shard(1, 2)))
+    assert [batch.images.shape[:2] for batch in shard] == [(1, side) for side in drawn[2, :3]]
+
+
+def test_a_batch_of_another_side_is_that_of_a_run_with_inputs_of_that_side(records) -> None:
+    data = scaled(records)
+    for step, batch in enumerate(data.training_batches(0, 2)):
+        alone = scaled(records, multi_scale=0.0).at_size(data.side(0, step))
+        assert contents([batch]) == contents(alone.training_batches(0, 2))[step : step + 1]
+
+
+def test_multi_scale_leaves_validation_alone_and_follows_the_size_of_a_phase(records) -> None:
+    data = scaled(records)
+    assert contents(data.validation_batches(3)) == contents(scaled(records, multi_scale=0.0).validation_batches(3))
+    assert data.at_size(128).sides == (64, 96, 128, 160, 192)
+    assert data.at_size(64) is data
+    assert {batch.images.shape[1] for batch in data.at_size(128).at_largest().training_batches(0, 2)} == {192}
+    assert {batch.images.shape[1] for batch in scaled(records, multi_scale=0.0).training_batches(0, 2)} == {64}
+    assert data.sides == (32, 64, 96)

@@ -16,7 +16,8 @@ from nets.detector import build_detector
 from tests.conftest import ROOT
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
-from utils.config import LossConfig, RunConfig, TrainConfig
+from utils.config import RunConfig, TrainConfig
+from utils.recipe_config import LossConfig
 
 SPEC = detector_spec(input_size=64, class_names=("red", "blue"), decode="bounded")
 

@@ -13,7 +13,8 @@ from nets.decode import decode, encode_boxes, slot_geometry
 from nets.loss import ciou, pairwise_iou, yolo_loss
 from tests.specs import REFERENCE_LOSS, detector_spec
 from tests.test_decode import raw_outputs
-from utils.config import STRIDES, DetectorSpec, LossConfig
+from utils.config import STRIDES, DetectorSpec
+from utils.recipe_config import LossConfig
 from utils.targets import assign
 from utils.types import Record
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.config import AugmentConfig
 from utils.mosaic import LabelledView, blend, mosaic
+from utils.recipe_config import AugmentConfig
 
 COLOURS = np.array([[250, 30, 30], [30, 250, 30], [30, 30, 250], [250, 250, 30]], np.uint8)
 PLAIN = AugmentConfig(hue=0, saturation=0, value=0, scale_min=0.6, scale_max=2.0, flip_vertical=0.5, mosaic_scale=0.5)

@@ -11,10 +11,11 @@ from engine.run_directory import RunDirectory
 from engine.run_pictures import draw_batch, draw_precision_recall, draw_predictions
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
-from utils.config import LossConfig, RunConfig
+from utils.config import RunConfig
 from utils.errors import ConfigError, FileError
 from utils.images import read_image
 from utils.metrics import evaluate
+from utils.recipe_config import LossConfig
 from utils.types import Detections, GroundTruth
 
 

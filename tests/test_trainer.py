@@ -341,3 +341,40 @@ def test_a_phase_learns_from_inputs_of_its_size_and_validation_sees_the_detector
     said = [line for line in heard.lines if line.startswith("phase")]
     assert ["input 32" in line for line in said] == [True, False]
     assert read_checkpoint(tmp_path / "run" / "best").spec == SPEC
+
+
+def test_with_multi_scale_steps_see_their_sides_on_resuming_too_and_validation_the_detectors(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[int] = []
+    validated: list[int] = []
+    step, validate = idle.train_step, idle.validation_step
+    monkeypatch.setattr(
+        idle,
+        "train_step",
+        lambda self, batch, rate: (learned.append(batch.images.shape[1]), step(self, batch, rate))[1],
+    )
+    monkeypatch.setattr(
+        idle, "validation_step", lambda self, batch: (validated.append(batch.images.shape[1]), validate(self, batch))[1]
+    )
+    fields = {"multi_scale": 0.5, "epochs": 4}
+    whole = trainer(tmp_path / "whole", **fields)
+    whole.reporter = heard = Heard()
+    whole.fit()
+    data = whole.task.train_data
+    assert learned == [data.side(epoch, place) for epoch in range(4) for place in range(STEPS)]
+    assert set(learned) == {32, 64, 96}
+    assert set(validated) == {64}
+    assert any("input 32 to 96" in line for line in heard.lines)
+    uninterrupted = learned.copy()
+    learned.clear()
+    broken = trainer(tmp_path / "broken", **fields)
+    stop = StopRequest()
+    monkeypatch.setattr(idle, "at_step", staticmethod(lambda weight: setattr(stop, "exit_code", 143)))
+    broken.fit(stop)
+    assert learned == uninterrupted[:1]
+    monkeypatch.setattr(idle, "at_step", staticmethod(lambda weight: None))
+    going_on = trainer(tmp_path / "broken", **fields)
+    going_on.restore(read_checkpoint(tmp_path / "broken" / "run" / "last"))
+    going_on.fit()
+    assert learned == uninterrupted

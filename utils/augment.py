@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 
 from utils.boxes import area, clip
-from utils.config import AugmentConfig
-from utils.letterbox import PADDING_GREY, ResizeRule, place, resize_into
+from utils.letterbox import ResizeRule, place, resize_into
+from utils.recipe_config import AugmentConfig
 from utils.types import FloatArray, ImageArray, IntArray
+from utils.warp import random_tilt, warp_boxes, warp_image
 
 _STEPS = np.arange(256.0)[:, None]
 MIN_SIDE_PX = 1.0
@@ -20,7 +21,8 @@ def fit_sample(
 ) -> tuple[ImageArray, FloatArray, IntArray]:
     """The plain network input of a photo and its boxes in input pixels, as validation and prediction see it."""
     placement = place((image_rgb.shape[0], image_rgb.shape[1]), input_size, rule)
-    boxes, class_ids = _visible(placement.to_input(boxes_xyxy), class_ids, (input_size, input_size))
+    whole = placement.to_input(boxes_xyxy)
+    boxes, class_ids = _visible(whole, clip(whole, (input_size, input_size)), class_ids)
     return resize_into(image_rgb, placement, input_size), boxes, class_ids
 
 
@@ -35,7 +37,7 @@ def augment_sample(
     window_hw: tuple[int, int] | None = None,
     min_visible: float = 0.0,
 ) -> tuple[ImageArray, FloatArray, IntArray]:
-    """A random view of a photo: scaled, stretched, shifted, flipped and recoloured (SEMANTICS 5).
+    """A random view of a photo: scaled, stretched, shifted, flipped, turned, sheared, tilted and recoloured.
 
     Args:
         image_rgb: [H, W, 3] uint8.
@@ -52,14 +54,13 @@ def augment_sample(
         The view [*window_hw, 3] uint8, the boxes still visible in its pixels [M, 4], their classes [M].
     """
     window_hw = window_hw or (input_size, input_size)
-    matrix = _random_view((image_rgb.shape[0], image_rgb.shape[1]), input_size, window_hw, rule, config, rng)
-    view = _warp(image_rgb, matrix, window_hw)
+    size_hw = image_rgb.shape[0], image_rgb.shape[1]
+    matrix = _random_view(size_hw, input_size, window_hw, rule, config, rng)
+    view = warp_image(image_rgb, matrix, window_hw)
     gains = 1 + rng.uniform(-1, 1, 3) * (config.hue, config.saturation, config.value)
     view = recolour(view, gains)
-    corners = boxes_xyxy.reshape(-1, 2) * matrix.diagonal() + matrix[:, 2]
-    pairs = corners.reshape(-1, 2, 2)
-    boxes = np.concatenate([pairs.min(axis=1), pairs.max(axis=1)], axis=1)
-    return view, *_visible(boxes, class_ids, window_hw, min_visible)
+    whole, shown = warp_boxes(boxes_xyxy, size_hw, matrix, window_hw)
+    return view, *_visible(whole, shown, class_ids, min_visible)
 
 
 def _random_view(
@@ -70,7 +71,7 @@ def _random_view(
     config: AugmentConfig,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """[2, 3] matrix from image to window coordinates (both measured from the corner of the first pixel)."""
+    """[3, 3] matrix from image to window coordinates (both measured from the corner of the first pixel)."""
     height, width = size_hw
     jitter = config.aspect_jitter
     aspect = width / height if rule == "letterbox" else 1.0
@@ -79,27 +80,16 @@ def _random_view(
     new_w, new_h = (longest, longest / aspect) if aspect >= 1 else (longest * aspect, longest)
     # A larger view is shifted within the photo, a smaller one within the padding.
     left, top = rng.uniform(0, 1, 2) * (window_hw[1] - new_w, window_hw[0] - new_h)
-    scale_x, scale_y = max(new_w, 1.0) / width, max(new_h, 1.0) / height
+    centre_xy, size_wh = (left + new_w / 2, top + new_h / 2), (max(new_w, 1.0), max(new_h, 1.0))
+    scale_x, scale_y = size_wh[0] / width, size_wh[1] / height
     if rng.random() < config.flip:
         scale_x, left = -scale_x, left + new_w
     if rng.random() < config.flip_vertical:
         scale_y, top = -scale_y, top + new_h
-    return np.array([[scale_x, 0.0, left], [0.0, scale_y, top]])
-
-
-def _warp(image_rgb: ImageArray, matrix: FloatArray, window_hw: tuple[int, int]) -> ImageArray:
-    scales = np.abs(matrix.diagonal())
-    height, width = image_rgb.shape[:2]
-    # Bilinear sampling skips pixels when it shrinks by more than two; averaging first keeps small objects visible.
-    if scales.min() < 0.5:
-        shrunk_wh = [max(1, round(side * min(1.0, 2 * s))) for side, s in zip((width, height), scales, strict=True)]
-        image_rgb = cv2.resize(image_rgb, shrunk_wh, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        matrix = matrix * [[width / shrunk_wh[0], 1, 1], [1, height / shrunk_wh[1], 1]]
-    # OpenCV measures from pixel centres, half a pixel in from the corner that our coordinates start at.
-    centred = matrix.copy()
-    centred[:, 2] += 0.5 * matrix.diagonal() - 0.5
-    grey = (PADDING_GREY,) * 3
-    return cv2.warpAffine(image_rgb, centred, window_hw[::-1], borderValue=grey)  # type: ignore[return-value]
+    view = np.array([[scale_x, 0.0, left], [0.0, scale_y, top], [0.0, 0.0, 1.0]])
+    if config.degrees or config.shear or config.translate or config.perspective:
+        view = random_tilt(centre_xy, size_wh, window_hw, config, rng) @ view
+    return view
 
 
 def recolour(image_rgb: ImageArray, gains: FloatArray) -> ImageArray:
@@ -114,9 +104,8 @@ def recolour(image_rgb: ImageArray, gains: FloatArray) -> ImageArray:
 
 
 def _visible(
-    boxes_xyxy: FloatArray, class_ids: IntArray, window_hw: tuple[int, int], min_visible: float = 0.0
+    whole_xyxy: FloatArray, shown_xyxy: FloatArray, class_ids: IntArray, min_visible: float = 0.0
 ) -> tuple[FloatArray, IntArray]:
-    boxes = clip(boxes_xyxy, window_hw)
-    keep = ((boxes[:, 2:] - boxes[:, :2]) > MIN_SIDE_PX).all(axis=1)
-    keep &= area(boxes) >= min_visible * area(boxes_xyxy)
-    return boxes[keep], class_ids[keep]
+    keep = ((shown_xyxy[:, 2:] - shown_xyxy[:, :2]) > MIN_SIDE_PX).all(axis=1)
+    keep &= area(shown_xyxy) >= min_visible * area(whole_xyxy)
+    return shown_xyxy[keep], class_ids[keep]

@@ -7,6 +7,7 @@ measured best; ``configs/reference.yaml`` holds the reference recipe of the appl
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from utils.config_rules import broken_rules
 from utils.errors import ConfigError
 from utils.letterbox import ResizeRule
+from utils.recipe_config import AugmentConfig, LossConfig
 
 LEVELS = ("P3", "P4", "P5")
 STRIDES = {"P3": 8, "P4": 16, "P5": 32}
@@ -35,6 +37,10 @@ class DataConfig:
     """Leave the EXIF orientation of photos alone."""
     threads: int = 0
     """Threads that decode and augment; 0 means one per CPU core, at most 16."""
+    balance_classes: float = 0.0
+    """Photos of classes that fewer than this share of the photos have are trained on more often, by up to the root of
+    this / the class's share (arXiv:1908.03195). An epoch has as many photos as before: common ones make room, and
+    steps, schedule and resuming stay exact. 0: all alike."""
 
 
 @dataclass(frozen=True)
@@ -67,69 +73,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
-    """How a training photo is varied. Every range is drawn uniformly."""
-
-    enabled: bool = True
-    """Whether photos are varied at all."""
-    scale_min: float = 0.25
-    """Smallest size of the photo in the input, as a factor of the fitting size."""
-    scale_max: float = 2.0
-    """Largest such factor; above 1 the photo is cropped."""
-    aspect_jitter: float = 0.3
-    """The proportions change by up to (1 + j) / (1 - j)."""
-    flip: float = 0.5
-    """Probability of a horizontal flip."""
-    flip_vertical: float = 0.0
-    """Probability of a vertical flip; for photos without an up, such as microscope slides."""
-    hue: float = 0.1
-    """Hue is multiplied by 1 - this to 1 + this, each photo anew."""
-    saturation: float = 0.7
-    """So is the saturation."""
-    value: float = 0.4
-    """So is the brightness."""
-    mosaic: float = 0.0
-    """Probability of an input made of four photos, each in its quarter (arXiv:2004.10934)."""
-    mosaic_scale: float = 0.5
-    """How large photos are in a mosaic, as a factor of the size they would have alone."""
-    mixup: float = 0.0
-    """Probability of an input that is two blended, with the boxes of both; each may be a mosaic."""
-    close_mosaic: int = 0
-    """The last so many epochs do without mosaic and mixup and learn from photos as they are."""
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """How the loss assigns boxes to anchors and weighs its parts."""
-
-    assignment: Literal["best", "shape_iou"] = "shape_iou"
-    """best: one anchor per box; shape_iou: also every anchor whose shape IoU exceeds assignment_iou."""
-    assignment_iou: float = 0.4
-    """What that shape IoU must exceed."""
-    neighbour_cells: bool = True
-    """With shape_iou and the bounded decode: also the slots of the two nearest neighbour cells."""
-    ignore_iou: float = 0.5
-    """An unassigned slot is a negative when its decoded box overlaps every true box by less than this."""
-    objectness_target: Literal["one", "iou"] = "iou"
-    """What a positive's objectness learns: 1, or the IoU of its decoded box with the truth."""
-    normalisation: Literal["level", "positives"] = "positives"
-    """level: each level's sums by its own counts; positives: sums over all levels by all positives."""
-    box_weight: float = 2.0
-    """Of the boxes (complete IoU) in the sum of the parts."""
-    objectness_weight: float = 1.0
-    """Of the objectness."""
-    class_weight: float = 0.5
-    """Of the classes."""
-    balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Weights of the objectness loss for P3, P4, P5."""
-    label_smoothing: float = 0.0
-    """Share of the certainty about a class that is spread over all of them; 0: none."""
-    focal_gamma: float = 0.0
-    """Objectness that is right already counts less, by its distance from the target to this power (arXiv:1708.02002,
-    2006.04388); the sum becomes smaller, which objectness_weight can make up for. 0: every slot counts alike."""
-
-
-@dataclass(frozen=True)
 class PhaseConfig:
     """A stretch of epochs with one setting. ``until_epoch`` is exclusive and counts from the start of the run."""
 
@@ -159,6 +102,9 @@ class TrainConfig:
     """Any other list of phases; replaces the four fields above."""
     precision: Precision = "auto"
     """What steps compute in, with weights in float32; auto: bfloat16 or float16 on a GPU that is fast at it."""
+    multi_scale: float = 0.0
+    """Every batch has a side of its own: a multiple of 32 within input_size * (1 - this) and input_size * (1 + this),
+    which seed, epoch and step decide. Validation stays at model.input_size. 0: all batches alike."""
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
     """What takes the steps; sgd is with Nesterov momentum."""
     learning_rate: float = 0.001
@@ -213,9 +159,12 @@ class RunConfig:
 
 _FIELDS = {
     "must lie in 0..1": "loss.assignment_iou loss.ignore_iou loss.label_smoothing augment.flip augment.flip_vertical "
-    "augment.hue augment.saturation augment.value augment.mosaic augment.mixup",
-    "must lie in 0..1, 1 excluded": "augment.aspect_jitter model.stochastic_depth model.prior_probability "
-    "model.batch_norm_momentum",
+    "augment.hue augment.saturation augment.value augment.mosaic augment.mixup augment.translate "
+    "data.balance_classes",
+    "must lie in 0..180": "augment.degrees",
+    "must lie in 0..45, 45 excluded": "augment.shear",
+    "must lie in 0..1, 1 excluded": "augment.aspect_jitter augment.perspective model.stochastic_depth "
+    "model.prior_probability model.batch_norm_momentum",
     "must be at least 1": "model.anchor_size",
     "must be a multiple of 32": "model.input_size",
     "must be above 0": "augment.scale_min augment.scale_max augment.mosaic_scale",
@@ -224,7 +173,7 @@ _FIELDS = {
 }
 _TRAIN_FIELDS = {
     "must lie in 0..1": "train.min_learning_rate_ratio",
-    "must lie in 0..1, 1 excluded": "train.momentum train.ema_decay",
+    "must lie in 0..1, 1 excluded": "train.momentum train.ema_decay train.multi_scale",
     "must be at least 1": "train.epochs train.accumulate",
     "must be above 0": "train.learning_rate",
     "must be 0 or more": "train.early_stopping train.weight_decay train.head_l2 train.clip_norm train.eval_every "
@@ -252,7 +201,28 @@ def train_problems(config: Any) -> list[str]:
         found.append("train.phases: until_epoch must rise from phase to phase and batch_size be 0 or more")
     if any(phase.input_size != 0 and phase.input_size < 32 for phase in train.phases):
         found.append("train.phases: input_size must be at least 32, or 0 for model.input_size")
-    return found
+    return found or _multi_scale_problems(train, config.model.input_size)
+
+
+def _multi_scale_problems(train: TrainConfig, input_size: int) -> list[str]:
+    if not train.multi_scale:
+        return []
+    sizes = sorted({phase.input_size or input_size for phase in train.phases} or {input_size})
+    return [
+        f"train.multi_scale: {train.multi_scale}: leaves one multiple of 32 at most around {size}: make it larger"
+        for size in sizes
+        if len(multi_scale_sides(size, train.multi_scale)) < 2
+    ]
+
+
+def multi_scale_sides(input_size: int, share: float) -> tuple[int, ...]:
+    """The sides that ``train.multi_scale`` draws from, in pixels, rising; ``input_size`` alone when ``share`` is 0."""
+    if not share:
+        return (input_size,)
+    # 1 - 0.7 is a little more than 0.3, which must not lose a side.
+    lowest = max(1, math.ceil(input_size * (1 - share) / 32 - 1e-6))
+    highest = math.floor(input_size * (1 + share) / 32 + 1e-6)
+    return tuple(32 * count for count in range(lowest, highest + 1))
 
 
 @dataclass(frozen=True)

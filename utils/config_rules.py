@@ -10,6 +10,8 @@ RULES: dict[str, Callable[[Any], bool]] = {
     "must lie in 0..1": lambda value: 0 <= value <= 1,
     "must lie in 0..1, 1 excluded": lambda value: 0 <= value < 1,
     "must lie in 0..1, 0 excluded": lambda value: 0 < value <= 1,
+    "must lie in 0..180": lambda value: 0 <= value <= 180,
+    "must lie in 0..45, 45 excluded": lambda value: 0 <= value < 45,
     "must be 0 or more": lambda value: 0 <= value < math.inf,
     "must be above 0": lambda value: 0 < value < math.inf,
     "must be at least 1": lambda value: 1 <= value < math.inf,

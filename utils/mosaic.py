@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from utils.augment import augment_sample
-from utils.config import AugmentConfig
 from utils.letterbox import ResizeRule
+from utils.recipe_config import AugmentConfig
 from utils.types import FloatArray, ImageArray, IntArray
 
 MIN_VISIBLE = 0.1
