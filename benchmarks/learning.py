@@ -151,6 +151,8 @@ def train(contender: Contender, out: Path, marks: list[float]) -> dict[float, Pa
                 shutil.copyfile(contender.best, copies[mark])
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
+        elif process.returncode:
+            raise SystemExit(f"{out / 'train.log'}: training failed")
         process.wait()
     return copies
 

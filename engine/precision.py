@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +37,18 @@ def gpu_capabilities() -> list[Capability]:
     """The compute capability of each GPU that TensorFlow sees, None where it knows of none."""
     gpus = tf.config.list_physical_devices("GPU")
     return [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus]
+
+
+def cpu_is_fast_at_bfloat16(described: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies bfloat16 by instructions of its own; False where ``described`` cannot tell.
+
+    TensorFlow has kernels for those of x86 processors alone.
+    """
+    try:
+        words = described.read_text().split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
 
 
 class LossScale:

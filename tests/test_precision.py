@@ -16,7 +16,7 @@ from engine.dataset import DetectionDataset
 from engine.detection_task import DetectionTask
 from engine.interrupts import StopRequest
 from engine.learner import Learner
-from engine.precision import MOST_SKIPPED, LossScale, precision_for
+from engine.precision import MOST_SKIPPED, LossScale, cpu_is_fast_at_bfloat16, precision_for
 from engine.startup import resume_run, start_run
 from nets.backbones import BACKBONES, build_classifier
 from nets.classifier import build_classifier_of
@@ -50,6 +50,16 @@ def batch(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("photos")
     records = [draw_photo(folder / f"{i}.png", i) for i in range(4)]
     return next(DetectionDataset(records, SPEC, LossConfig()).validation_batches(4))
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"), [("fma avx512f avx512_bf16", True), ("amx_bf16 amx_tile", True), ("avx512f avx512_vnni", False)]
+)
+def test_a_cpu_says_whether_it_is_fast_at_bfloat16(flags: str, fast: bool, tmp_path: Path) -> None:
+    described = tmp_path / "cpuinfo"
+    assert not cpu_is_fast_at_bfloat16(described)
+    described.write_text(f"model name\t: a CPU\nflags\t\t: {flags}\nbugs\t\t: none\n")
+    assert cpu_is_fast_at_bfloat16(described) == fast
 
 
 @pytest.mark.parametrize(
