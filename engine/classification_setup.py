@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -29,6 +30,7 @@ class ClassificationSetup:
     """How a classifier's run begins."""
 
     class_source = "data.dir"
+    fitted: Collection[str] = ()
 
     def __init__(self, config: ClassifierRunConfig) -> None:
         self.config = config
@@ -48,6 +50,14 @@ class ClassificationSetup:
             ignore_exif=self.config.data.ignore_exif,
             versions=package_versions(),
         )
+
+    def fit(self, spec: ClassifierSpec, reporter: Reporter) -> ClassifierSpec:
+        """``spec``: nothing of a classifier is fitted before it learns."""
+        del reporter
+        return spec
+
+    def write_fitted(self, folder: Path) -> None:
+        """Nothing."""
 
     def inputs(self) -> Mapping[str, str]:
         """The folder of the run."""

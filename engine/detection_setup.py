@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from engine.checkpoint import Checkpoint, start_from, starting_point
@@ -14,13 +16,15 @@ from engine.image_check import check_images
 from engine.plan import detector_spec, smallest_input
 from nets.detector import BACKBONE, build_detector
 from nets.layers import RANDOM_STATE
+from utils.anchor_fit import better_anchors, input_sizes
+from utils.anchors import write_anchors
 from utils.config import DetectorSpec, RunConfig
 from utils.errors import DataError, FileError
 from utils.image_headers import probe
 from utils.letterbox import place
 from utils.progress import Reporter
 from utils.records import read_annotation_list, refuse_overlap
-from utils.types import Record
+from utils.types import FloatArray, Record
 
 
 class DetectionSetup:
@@ -30,10 +34,33 @@ class DetectionSetup:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
+        self.fitted: Collection[str] = ("anchors_wh_px",) if config.model.auto_anchors else ()
+        self._anchors_wh: FloatArray | None = None
+        self._lists: tuple[list[Record], list[Record]] | None = None
 
     def spec(self, warn: Callable[[str], None] | None = None) -> DetectorSpec:
         """What the run builds; reads the class and anchor files."""
         return detector_spec(self.config, warn)
+
+    def fit(self, spec: DetectorSpec, reporter: Reporter) -> DetectorSpec:
+        """``spec``, or with anchors fitted to the training list, as ``model.auto_anchors`` has it."""
+        least = self.config.model.auto_anchors
+        if not least:
+            return spec
+        train, _ = self._read(spec, reporter)
+        boxes_wh, _ = input_sizes(train, spec.input_size, spec.resize, spec.ignore_exif, reporter)
+        given = np.array(spec.anchors_wh_px)
+        self._anchors_wh, said = better_anchors(boxes_wh, given, least, self.config.train.seed, reporter)
+        if said:
+            reporter.say(f"model.auto_anchors: {said}")
+        if self._anchors_wh is None:
+            return spec
+        return dataclasses.replace(spec, anchors_wh_px=tuple((float(w), float(h)) for w, h in self._anchors_wh))
+
+    def write_fitted(self, folder: Path) -> None:
+        """``anchors.txt``, in pixels of ``model.input_size``, where anchors were fitted."""
+        if self._anchors_wh is not None:
+            write_anchors(folder / "anchors.txt", self._anchors_wh)
 
     def inputs(self) -> Mapping[str, str]:
         """Lists, classes and anchors."""
@@ -49,10 +76,15 @@ class DetectionSetup:
         self, spec: DetectorSpec, weights: str, strategy: tf.distribute.Strategy, reporter: Reporter
     ) -> DetectionTask:
         """Reads the lists, builds the detector."""
-        train, val = read_lists(self.config, len(spec.class_names), reporter)
+        train, val = self._read(spec, reporter)
         with strategy.scope():
             model = initial_detector(spec, weights, self.config.train.seed, reporter.say)
         return DetectionTask(self.config, spec, model, train, val)
+
+    def _read(self, spec: DetectorSpec, reporter: Reporter) -> tuple[list[Record], list[Record]]:
+        if self._lists is None:
+            self._lists = read_lists(self.config, len(spec.class_names), reporter)
+        return self._lists
 
 
 def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple[list[Record], list[Record]]:

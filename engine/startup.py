@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,14 @@ def start_run(
     config: Config, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
 ) -> Trainer:
     """A new run in ``run_dir``, ready to fit. Everything that can be wrong is found here, before the first step."""
-    trainer = prepared_run(config, run_dir, reporter, strategy)
+    setup = _setup(config)
+    trainer = _prepared(setup, run_dir, reporter, strategy)
     for line in what_the_machine_decided(config, trainer.config):
         reporter.say(line)
     if trainer.workers.chief:
         trainer.run.lock()
-        trainer.run.start(trainer.config, trainer.task.spec.class_names, SETUPS[type(config)](config).inputs())
+        trainer.run.start(trainer.config, trainer.task.spec.class_names, setup.inputs())
+        setup.write_fitted(trainer.run.path)
     return trainer
 
 
@@ -60,14 +62,24 @@ def prepared_run(
     config: Config, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
 ) -> Trainer:
     """What ``start_run`` gives, before anything is written or said of it."""
+    return _prepared(_setup(config), run_dir, reporter, strategy)
+
+
+def _setup(config: Config) -> Setup:
+    """How the run begins, in the precision that the devices here decide where ``config`` leaves it open."""
     precision = precision_for(config.train.precision, gpu_capabilities())
     train = dataclasses.replace(config.train, precision=precision)
-    setup = SETUPS[type(config)](dataclasses.replace(config, train=train))
+    return SETUPS[type(config)](dataclasses.replace(config, train=train))
+
+
+def _prepared(
+    setup: Setup, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None
+) -> Trainer:
     spec = setup.spec(reporter.say)
     run = RunDirectory(run_dir)
     run.refuse_used()
     _refuse_inputs_as_output(setup, run)
-    return _trainer(setup, spec, run, reporter, strategy, config.model.weights)
+    return _trainer(setup, setup.fit(spec, reporter), run, reporter, strategy, setup.config.model.weights)
 
 
 def resume_run(
@@ -103,7 +115,7 @@ def _resumed(
     saved, asked = checkpoint.spec, setup.spec()
     if not isinstance(saved, type(asked)):
         raise ConfigError(f"{run.path}: is the run of a {kind_of(saved)}, not of a {kind_of(asked)}")
-    _refuse_other_network(run, saved, asked)
+    _refuse_other_network(run, saved, asked, setup.fitted)
     classes = changed_classes(setup.inputs()[setup.class_source], saved.class_names, asked.class_names)
     if len(saved.class_names) != len(asked.class_names):
         raise ConfigError(f"{run.path}: {classes[0]}: restore it or start a new run")
@@ -144,11 +156,11 @@ def _trainer(
     return Trainer(with_batch_sizes(setup.config, task, strategy), task, strategy, run, reporter)
 
 
-def _refuse_other_network(run: RunDirectory, saved: Spec, asked: Spec) -> None:
+def _refuse_other_network(run: RunDirectory, saved: Spec, asked: Spec, fitted: Collection[str]) -> None:
     before, now = saved.to_dict(), asked.to_dict()
     # In the spec's own order: a changed input_size scales the anchors, and is the cause to name.
     for name in before:
-        if name not in ("versions", "class_names") and before[name] != now[name]:
+        if name not in ("versions", "class_names", *fitted) and before[name] != now[name]:
             raise ConfigError(f"{run.path}: {name}: was {before[name]}, is {now[name]}: restore it or start a new run")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -95,11 +96,21 @@ class Setup(Protocol):
     class_source: str
 
     @property
+    def fitted(self) -> Collection[str]:
+        """Fields of the spec that ``fit`` may change. A run that goes on has them in its checkpoint."""
+
+    @property
     def config(self) -> Config:
         """What the user asked for."""
 
     def spec(self, warn: Callable[[str], None] | None = None) -> Spec:
         """What the run builds. ``warn`` hears of what is odd and ignored."""
+
+    def fit(self, spec: Any, reporter: Reporter) -> Spec:
+        """What a new run builds once its data had their say; ``spec`` where they have none."""
+
+    def write_fitted(self, folder: Path) -> None:
+        """Writes what ``fit`` found, for people to read."""
 
     def inputs(self) -> Mapping[str, str]:
         """The files and folders that the run reads, by config field; the class list's field is ``class_source``."""

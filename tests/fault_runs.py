@@ -64,13 +64,13 @@ def up_and_down(task: Any, batch_size: int, run: Any, epoch: int, *_: Any) -> Me
     return Measurement({"map_50": score, "coco_ap": score}, score)
 
 
-def tiny_config(folder: Path, **train_fields: Any) -> RunConfig:
+def tiny_config(folder: Path, input_size: int = 32, **train_fields: Any) -> RunConfig:
     """A run on photos drawn in ``folder``: one frozen epoch, then unfrozen ones."""
     lists = draw_lists(folder, train=2 * STEPS, val=2)
     fields = {"save_every": 0, "eval_every": 1, "phases": (PhaseConfig(1, 2, True), PhaseConfig(4, 2, False))}
     return RunConfig(
         DataConfig(**{name: str(path) for name, path in lists.items()}, threads=1),
-        ModelConfig(input_size=32),
+        ModelConfig(input_size=input_size),
         train=TrainConfig(**{**fields, **train_fields}),
     )
 

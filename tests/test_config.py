@@ -88,6 +88,7 @@ def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
         (["--augment.perspective", "1"], "augment.perspective: 1.0: must lie in 0..1, 1 excluded"),
         (["--augment.degrees", ".nan"], "augment.degrees: nan"),
         (["--data.balance_classes", "1.5"], "data.balance_classes: 1.5: must lie in 0..1"),
+        (["--model.auto_anchors", "98"], "model.auto_anchors: 98.0: must lie in 0..1"),
         (["--train.multi_scale", "1"], "train.multi_scale: 1.0: must lie in 0..1, 1 excluded"),
         (["--train.multi_scale", "0.05"], "train.multi_scale: 0.05: leaves one multiple of 32 at most around 416"),
         (["--train.ema_decay", "1"], "train.ema_decay: 1.0: must lie in 0..1, 1 excluded"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import classify
+from engine.dataset import Batch
 from engine.learner import Learner
 from tests.labelled_folders import draw_folders
 from utils.door import run_door
@@ -47,9 +48,29 @@ def test_every_phase_is_tried_and_nothing_kept(
     assert re.search(r"epochs 3 to 12, batch 4, everything trains: [\d.]+ images/s .* 3 steps and ", said)
     # Every 10 epochs and after the last.
     assert re.search(r"measuring: .*, 2 times", said)
-    assert re.search(r"^computing in float32 \(train.precision auto, by the devices here\)$", said, re.MULTILINE)
+    assert re.search(r"^computing in float32 \(train.precision auto, by the devices here(; this CPU .*)?\)$", said, re.MULTILINE)
     for line in (r"memory: \d+ MiB", r"disk: \d+ MiB for checkpoints", r"the whole run: \d+", "problems"):
         assert re.search(f"^{line}", said, re.MULTILINE), line
+
+
+def test_with_inputs_of_many_sizes_the_largest_is_tried_first(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides: list[int] = []
+
+    def idle(self: Learner, batch: Batch, rate: float) -> np.ndarray:
+        del self, rate
+        sides.append(batch.images.shape[1])
+        return np.ones(2, np.float32)
+
+    monkeypatch.setattr(Learner, "train_step", idle)
+    wide = ["--model.input_size=64", "--train.multi_scale=0.5"]
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "run"), *wide) == 0
+    # Of each phase one, then those that are timed.
+    assert [sides[0], sides[5]] == [96, 96]
+    assert len(sides) == 10
+    assert set(sides) <= {32, 64, 96}
+    assert len(set(sides)) > 1
 
 
 def test_what_would_end_the_run_ends_the_trial_with_the_same_code(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from engine.startup import resume_run, start_run
 from tests import fault_runs
 from utils.config import RunConfig
 from utils.progress import Quiet
+from utils.recipe_config import AugmentConfig
 
 
 class PowerCut(BaseException):
@@ -88,7 +90,16 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setattr(detection_setup, "build_detector", once.build_detector)
         patch.setattr(training, "WeightAverage", once.weight_average)
         patch.setattr(training, "Learner", once.learner)
-        yield fault_runs.tiny_config(tmp_path_factory.mktemp("data"), save_steps=2, ema_decay=0.9)
+        tiny = fault_runs.tiny_config(
+            tmp_path_factory.mktemp("data"), input_size=64, save_steps=2, ema_decay=0.9, multi_scale=0.5
+        )
+        # Whatever a recipe may leave to chance or to the data.
+        yield replace(
+            tiny,
+            data=replace(tiny.data, balance_classes=1.0),
+            model=replace(tiny.model, auto_anchors=1.0),
+            augment=AugmentConfig(degrees=10, shear=5, translate=0.1, perspective=0.2, mosaic=0.5, mixup=0.3),
+        )
 
 
 def state(run: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from nets.depthwise import depthwise_conv2d
-from nets.layers import FusedBatchNormalization, LayerFactory, PixelNormalization, PointwiseConv2D, SeededDropout
+from nets.layers import FusedBatchNormalization, LayerFactory, PointwiseConv2D, SeededDropout
+from nets.normalisation import PixelNormalization
 from nets.silu import Silu, SiluAndMean, silu, silu_and_mean
 from tests.conftest import ROOT
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine import pace
-from engine.pace import Waiting, as_time, epoch_line, is_measured, seconds_left
+from engine.pace import Waiting, as_time, epoch_line, is_measured, phase_line, seconds_left
 from utils.config import PhaseConfig
 
 PHASES = (PhaseConfig(4, 8, True), PhaseConfig(10, 8, False))
@@ -62,6 +62,13 @@ def test_waiting_is_what_the_items_took_and_not_what_was_done_with_them(monkeypa
 )
 def test_times_are_said_in_two_units(seconds: float, text: str) -> None:
     assert as_time(seconds) == text
+
+
+def test_the_line_of_a_phase_says_what_it_goes_through() -> None:
+    first = "phase 1 of 2: epochs 1 to 4, batch 16, input 416, backbone frozen"
+    assert phase_line(1, PHASES, 0, 16, (416,)) == first
+    second = "phase 2 of 2: epochs 7 to 10, batch 8, input 224 to 608, everything trains"
+    assert phase_line(2, PHASES, 6, 8, (224, 416, 608)) == second
 
 
 def test_the_line_of_an_epoch_says_what_is_left_and_what_was_measured() -> None:

@@ -60,6 +60,9 @@ class ModelConfig:
     """Anchor sizes (width,height in pixels at anchor_size), comma-separated."""
     anchor_size: int = 416
     """The input size that the anchors file was made for; they are scaled to input_size."""
+    auto_anchors: float = 0.0
+    """Recall that the anchors must have on the training list, such as 0.98: the share of boxes that one covers with a
+    shape IoU of 0.5. Under it, a new run fits as many by k-means and takes them if theirs is better. 0: off."""
     separable_head: bool | None = None
     """Swap each 3x3 of the head for a depthwise 3x3 and a 1x1; null: the backbone's default (true for MobileNets)."""
     decode: Literal["exp", "bounded"] = "bounded"
@@ -160,7 +163,7 @@ class RunConfig:
 _FIELDS = {
     "must lie in 0..1": "loss.assignment_iou loss.ignore_iou loss.label_smoothing augment.flip augment.flip_vertical "
     "augment.hue augment.saturation augment.value augment.mosaic augment.mixup augment.translate "
-    "data.balance_classes",
+    "data.balance_classes model.auto_anchors",
     "must lie in 0..180": "augment.degrees",
     "must lie in 0..45, 45 excluded": "augment.shear",
     "must lie in 0..1, 1 excluded": "augment.aspect_jitter augment.perspective model.stochastic_depth "

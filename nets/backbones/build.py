@@ -10,7 +10,8 @@ import keras
 from nets.backbones.packaged import load_packaged
 from nets.backbones.registry import BACKBONES, BackboneSpec, OfficialFile, PackagedFile, backbone_spec
 from nets.fetch import fetch_official
-from nets.layers import FLOAT32, STOCHASTIC_DEPTH, LayerFactory, PixelNormalization
+from nets.layers import FLOAT32, STOCHASTIC_DEPTH, LayerFactory
+from nets.normalisation import PixelNormalization
 from nets.weights import load_h5
 from utils.config import LEVELS
 from utils.errors import ClassCountError, ConfigError
