@@ -1,7 +1,8 @@
 """A training step of the EfficientNet-B0 detector against the plain Keras way: same graph, same head, same process.
 
-The plain way is the backbone of keras.applications and ``keras.layers.BatchNormalization`` throughout. Rounds
-of both alternate, so that a busy machine slows both alike.
+The plain way is the backbone of keras.applications and ``keras.layers.BatchNormalization`` throughout, in float32. Ours
+computes in float32 and, as with ``train.precision mixed_bfloat16``, in bfloat16. Rounds of all alternate, so that a
+busy machine slows all alike.
 
     python -m benchmarks.train_step --size 416 --batch 4 --rounds 5
 """
@@ -23,8 +24,10 @@ from nets.backbones import backbone_spec
 from nets.detector import BACKBONE, build_detector, freeze_backbone
 from nets.head import KERNEL_STD, Head
 from nets.layers import LayerFactory
+from nets.precision import computing_in
 from utils.config import LEVELS, DetectorSpec
 
+PLAIN = "plain Keras"
 ANCHORS = ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326))
 SPEC = DetectorSpec(tuple(f"class {i}" for i in range(20)), "efficientnet_b0", 416, ANCHORS)
 
@@ -51,14 +54,14 @@ def plain_detector() -> keras.Model:
     return keras.Model(inputs, Head(widths, (75, 75, 75), make).apply(taps))
 
 
-def training_step(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+def training_step(model: keras.Model, precision: str) -> Callable[[tf.Tensor], tf.Tensor]:
     """A traced step: forward, backward and SGD; the mean square of the logits stands for the loss."""
     optimizer = keras.optimizers.SGD(1e-3, momentum=0.937, nesterov=True)
     optimizer.build(model.trainable_variables)
 
     @tf.function
     def step(images: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
+        with computing_in(model, precision), tf.GradientTape() as tape:
             loss = tf.add_n([tf.reduce_mean(tf.square(logits)) for logits in model(images, training=True).values()])
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(loss, variables), variables)
@@ -82,11 +85,19 @@ def seconds(step: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> Second
     return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def measure(models: dict[str, keras.Model], images: tf.Tensor, rounds: int, frozen: bool) -> dict[str, Seconds]:
-    """Median step of each model; tracing and a warm-up step are not counted."""
-    for model in models.values():
-        freeze_backbone(model, frozen)
-    steps = {name: training_step(model) for name, model in models.items()}
+@dataclass(frozen=True)
+class Contestant:
+    """A way to learn: its network, and what the steps compute in."""
+
+    model: keras.Model
+    precision: str = "float32"
+
+
+def measure(contestants: dict[str, Contestant], images: tf.Tensor, rounds: int, frozen: bool) -> dict[str, Seconds]:
+    """Median step of each; tracing and a warm-up step are not counted."""
+    for contestant in contestants.values():
+        freeze_backbone(contestant.model, frozen)
+    steps = {name: training_step(one.model, one.precision) for name, one in contestants.items()}
     for step in (*steps.values(), *steps.values()):
         seconds(step, images)
     times: dict[str, list[Seconds]] = {name: [] for name in steps}
@@ -108,18 +119,22 @@ def main() -> None:
     options = parser.parse_args()
     shape = (options.batch, options.size, options.size, 3)
     images = tf.constant(np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32))
-    models = {"plain Keras": plain_detector(), "ours": build_detector(SPEC)}
+    plain, model = plain_detector(), build_detector(SPEC)
+    contestants = {
+        PLAIN: Contestant(plain),
+        "ours": Contestant(model),
+        "ours, bfloat16": Contestant(model, "mixed_bfloat16"),
+    }
     print(f"EfficientNet-B0 detector, {options.batch} images of {options.size} px a step, median of {options.rounds}")
-    print(f"{'phase':9} {'plain Keras, s (CPU s)':>24} {'ours, s (CPU s)':>24}   times as fast (by CPU s)")
-    ours = {}
-    for phase in ("unfrozen", "frozen"):
-        found = measure(models, images, options.rounds, phase == "frozen")
-        plain, own = found["plain Keras"], found["ours"]
-        ours[phase] = own
-        times = [f"{step.wall:14.3f} ({step.cpu:7.3f})" for step in (plain, own)]
-        print(f"{phase:9} {times[0]} {times[1]}   {plain.wall / own.wall:.2f} ({plain.cpu / own.cpu:.2f})")
-    free, still = ours["unfrozen"], ours["frozen"]
-    print(f"ours, frozen against unfrozen: {free.wall / still.wall:.2f} ({free.cpu / still.cpu:.2f}) times as fast")
+    print(f"{'phase':9} {'':15} {'s':>7} {'CPU s':>7}   times as fast as {PLAIN} (by CPU s)")
+    found = {phase: measure(contestants, images, options.rounds, phase == "frozen") for phase in ("unfrozen", "frozen")}
+    for phase, times in found.items():
+        for name, own in times.items():
+            ratios = f"{times[PLAIN].wall / own.wall:.2f} ({times[PLAIN].cpu / own.cpu:.2f})"
+            print(f"{phase:9} {name:15} {own.wall:7.3f} {own.cpu:7.3f}   {ratios}")
+    for name in contestants:
+        free, still = found["unfrozen"][name], found["frozen"][name]
+        print(f"{name}: frozen {free.wall / still.wall:.2f} ({free.cpu / still.cpu:.2f}) times as fast as unfrozen")
 
 
 if __name__ == "__main__":

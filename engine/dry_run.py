@@ -16,7 +16,7 @@ import tensorflow as tf
 from engine.learner import Learner
 from engine.pace import MIB, as_time, gpu_memory_mib, is_measured
 from engine.run_directory import RunDirectory
-from engine.startup import prepared_run
+from engine.startup import prepared_run, what_the_machine_decided
 from engine.task import Config
 from engine.training import Trainer
 from engine.workers import default_strategy, noticing_losses
@@ -62,7 +62,7 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
     noting = Noting(reporter if read_cluster().chief else Quiet())
     with noticing_losses(), tempfile.TemporaryDirectory() as scratch:
         trainer = prepared_run(config, run_dir, noting, strategy)
-        costs = Costs(problems=noting.said)
+        costs = Costs(what_the_machine_decided(config, trainer.config), noting.said)
         begins = 0
         for number, phase in enumerate(trainer.phases, start=1):
             reporter.say(f"trying phase {number} of {len(trainer.phases)}")

@@ -11,13 +11,17 @@ import tensorflow as tf
 from engine.averaging import WeightAverage
 from engine.dataset import Batch
 from engine.optimizer import build_optimizer
+from engine.precision import LossScale, gpu_capabilities, precision_for
 from engine.task import Task
 from engine.workers import Workers
+from nets.precision import computing_in
 from utils.config import TrainConfig
 from utils.errors import ConfigError
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8)
+SCALAR = tf.TensorSpec([], tf.float32)
 L2 = "l2"
+LOSS_SCALE = "loss_scale"
 
 
 def loss_parts(task: Task) -> tuple[str, ...]:
@@ -30,7 +34,7 @@ class Learner:
 
     Every step runs on all replicas of ``strategy``; the batch of this process is cut into equal shards for its own.
     ``average`` follows each. With ``config.accumulate`` the batch goes through the network in so many parts, one after
-    the other.
+    the other. Training steps compute in ``config.precision``; validation, like prediction, in float32.
     """
 
     def __init__(
@@ -48,24 +52,33 @@ class Learner:
         self.average = average
         self.parts = loss_parts(task)
         self.workers = Workers(strategy)
+        self.precision = precision_for(config.precision, gpu_capabilities())
+        self.loss_scale = LossScale() if self.precision == "mixed_float16" else None
+        # With a loss scale, whether there is an update at all is decided between gradients and update.
+        self.collects = config.accumulate > 1 or self.loss_scale is not None
         task.freeze(frozen_backbone)
         self.trainable = list(self.model.trainable_variables)
         self.kernels = [kernel.value for kernel in task.head_kernels()]
         with strategy.scope():
             self.optimizer = build_optimizer(config, self.trainable)
-            self.sums = [_zeros(variable) for variable in self.trainable] if config.accumulate > 1 else []
+            self.sums = [_zeros(variable) for variable in self.trainable] if self.collects else []
         # Without a signature every new number of boxes in a batch would trace the step again, which takes many seconds
         # and several workers would do at different times.
         signature = (IMAGES, dict(task.target_signature))
         self._train = tf.function(self._train_on_replicas, signature)
-        self._collect = tf.function(self._collect_on_replicas, (*signature, tf.TensorSpec([], tf.float32)))
-        self._update = tf.function(self._update_on_replicas)
+        self._collect = tf.function(self._collect_on_replicas, (*signature, SCALAR, SCALAR))
+        self._update = tf.function(self._update_on_replicas, (SCALAR,))
+        self._overflows = tf.function(self._overflows_on_replicas)
+        self._skip = tf.function(self._skip_on_replicas)
         self._validate = tf.function(self._validation_parts, signature)
 
     def train_step(self, batch: Batch, learning_rate: float) -> np.ndarray:
-        """Learns from ``batch``; the loss parts named by ``parts`` before the update, [P] float32."""
+        """Learns from ``batch``; the loss parts named by ``parts`` before the update, [P] float32.
+
+        In float16 a step whose gradients overflow changes no weight. DivergedError after many such in a row.
+        """
         self.optimizer.learning_rate.assign(learning_rate)
-        if self.config.accumulate > 1:
+        if self.collects:
             return self._accumulated(batch)
         return self._train(batch.images, batch.targets).numpy()
 
@@ -75,9 +88,16 @@ class Learner:
         parts = np.split(np.arange(len(batch.images)), self.config.accumulate)
         targets = [{name: value[rows] for name, value in batch.targets.items()} for rows in parts]
         whole, *weights = self.workers.sum(np.array([self.task.weight(one) for one in (batch.targets, *targets)]))
+        scale = np.float32(1.0 if self.loss_scale is None else self.loss_scale.value)
         for rows, part, share in zip(parts, targets, weights / whole, strict=True):
-            total += self._collect(batch.images[rows], part, np.float32(share)).numpy()
-        self._update()
+            total += self._collect(batch.images[rows], part, np.float32(share), scale).numpy()
+        finite = self.loss_scale is None or float(self._overflows()) == 0.0
+        if finite:
+            self._update(scale)
+        else:
+            self._skip()
+        if self.loss_scale is not None:
+            self.loss_scale.follow(finite)
         return total
 
     def validation_step(self, batch: Batch) -> np.ndarray:
@@ -85,11 +105,21 @@ class Learner:
         return self._validate(batch.images, batch.targets).numpy()
 
     def optimizer_tensors(self) -> dict[str, np.ndarray]:
-        """Step counter and slots, under ``optimizer/``."""
-        return {f"optimizer/{name}": np.asarray(variable) for name, variable in self._optimizer_variables().items()}
+        """Step counter, slots and in float16 the state of the loss scale, under ``optimizer/``."""
+        tensors = {name: np.asarray(variable) for name, variable in self._optimizer_variables().items()}
+        if self.loss_scale is not None:
+            tensors[LOSS_SCALE] = self.loss_scale.tensor()
+        return {f"optimizer/{name}": value for name, value in tensors.items()}
 
     def restore_optimizer(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """The inverse of ``optimizer_tensors`` (names without ``optimizer/``). ConfigError for another optimizer's."""
+        """The inverse of ``optimizer_tensors`` (names without ``optimizer/``). ConfigError for another optimizer's.
+
+        The loss scale starts anew where the state is that of another precision.
+        """
+        tensors = dict(tensors)
+        scale = tensors.pop(LOSS_SCALE, None)
+        if self.loss_scale is not None and scale is not None:
+            self.loss_scale.restore(scale)
         variables = self._optimizer_variables()
         if {name: tuple(v.shape) for name, v in variables.items()} != {name: t.shape for name, t in tensors.items()}:
             raise ConfigError(f"train.optimizer: {self.config.optimizer}: the saved state is another optimizer's")
@@ -110,18 +140,31 @@ class Learner:
             return value[replica * size : (replica + 1) * size]
 
     def _train_on_replicas(self, images: Any, targets: dict[str, Any]) -> Any:
-        parts = self.strategy.run(self._replica_step, args=(images, targets))
+        with computing_in(self.model, self.precision):
+            parts = self.strategy.run(self._replica_step, args=(images, targets))
         if self.average is not None:
             self.average.update()
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
 
-    def _collect_on_replicas(self, images: Any, targets: dict[str, Any], share: Any) -> Any:
-        parts = self.strategy.run(self._replica_collect, args=(images, targets, share))
+    def _collect_on_replicas(self, images: Any, targets: dict[str, Any], share: Any, scale: Any) -> Any:
+        with computing_in(self.model, self.precision):
+            parts = self.strategy.run(self._replica_collect, args=(images, targets, share, scale))
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
 
-    def _update_on_replicas(self) -> None:
-        self.strategy.run(self._replica_update)
+    def _update_on_replicas(self, scale: Any) -> None:
+        self.strategy.run(self._replica_update, args=(scale,))
         if self.average is not None:
+            self.average.update()
+
+    def _overflows_on_replicas(self) -> Any:
+        """How many replicas have summed up gradients that are not numbers."""
+        found = self.strategy.run(self._replica_overflow)
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, found, axis=None)
+
+    def _skip_on_replicas(self) -> None:
+        self.strategy.run(self._replica_forget)
+        if self.average is not None:
+            # Its updates are counted by steps.
             self.average.update()
 
     def _replica_step(self, images: Any, targets: dict[str, Any]) -> Any:
@@ -129,19 +172,31 @@ class Learner:
         self._apply(gradients)
         return parts
 
-    def _replica_collect(self, images: Any, targets: dict[str, Any], share: Any) -> Any:
-        parts, gradients = self._gradients(images, targets, share)
+    def _replica_collect(self, images: Any, targets: dict[str, Any], share: Any, scale: Any) -> Any:
+        parts, gradients = self._gradients(images, targets, share, scale)
         for total, gradient in zip(self.sums, gradients, strict=True):
             total.assign_add(gradient)
         return parts
 
-    def _replica_update(self) -> None:
-        self._apply([tf.convert_to_tensor(total) for total in self.sums])
+    def _replica_update(self, scale: Any) -> None:
+        self._apply([tf.convert_to_tensor(total) / scale for total in self.sums])
+        self._replica_forget()
+
+    def _replica_forget(self) -> None:
         for total in self.sums:
             total.assign(tf.zeros_like(total))
 
-    def _gradients(self, images: Any, targets: dict[str, Any], share: Any = 1.0) -> tuple[Any, list[Any]]:
-        """The loss parts, [P], and their gradients; ``share`` is what the images count for in their update."""
+    def _replica_overflow(self) -> Any:
+        finite = [tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(total))) for total in self.sums]
+        return 1.0 - tf.cast(tf.reduce_all(finite), tf.float32)
+
+    def _gradients(
+        self, images: Any, targets: dict[str, Any], share: Any = 1.0, scale: Any = 1.0
+    ) -> tuple[Any, list[Any]]:
+        """The loss parts, [P], and their gradients times ``scale``.
+
+        ``share`` is what the images count for in their update.
+        """
         replicas = self.strategy.num_replicas_in_sync
         images, targets = self._shard(images), {name: self._shard(value) for name, value in targets.items()}
         with tf.GradientTape() as tape:
@@ -149,7 +204,7 @@ class Learner:
             sums = _sum_over_replicas if replicas > 1 else tf.identity
             task_parts = [share * part for part in self.task.loss(outputs, targets, sums)]
             parts = [*task_parts, self._l2() / (replicas * self.config.accumulate)]
-            loss = tf.add_n(parts)
+            loss = scale * tf.add_n(parts)
         return tf.stack(parts), tape.gradient(loss, [variable.value for variable in self.trainable])
 
     def _apply(self, gradients: list[Any]) -> None:

@@ -6,12 +6,15 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 HARMLESS = {"data.threads", "data.cache_mb"} | {
     f"train.{name}" for name in ("eval_every", "save_every", "save_minutes", "save_steps")
 }
 """Fields that change nothing of what a run learns."""
+_UNTIL_THEN = {"train.precision": "float32"}
+"""What runs did that are older than a field, where its default is not that."""
+ConfigT = TypeVar("ConfigT")
 
 
 def fingerprint(samples: Iterable[Any]) -> str:
@@ -28,13 +31,34 @@ def changed_fields(saved: Mapping[str, Any], config: Any, places: Collection[str
     ``places`` are fields that only say where files lie; what is in them counts. A field that is younger than the run
     was what its default is.
     """
-    before = {**_fields(dataclasses.asdict(type(config)())), **_fields(saved["config"])}
+    before = {**_fields(dataclasses.asdict(type(config)())), **_UNTIL_THEN, **_fields(saved["config"])}
     before["train.phases"] = [{"input_size": 0, **phase} for phase in before["train.phases"]]
     now = _fields(dataclasses.asdict(config))
     # What is not measured does not stop a run either.
     harmless = HARMLESS - ({"train.eval_every"} if config.train.early_stopping else set())
     compared = now.keys() - harmless - set(places)
     return [f"{name}: was {before[name]}, is {now[name]}" for name in sorted(compared) if before[name] != now[name]]
+
+
+def as_it_was(config: ConfigT, saved: Mapping[str, Any]) -> ConfigT:
+    """``config`` with what it leaves to the machine, precision and batch sizes, as the run in ``saved`` had it.
+
+    ``saved`` is the ``info`` of a training checkpoint; ``config`` that of any training run.
+    """
+    train, before = config.train, saved["config"]["train"]  # type: ignore[attr-defined]
+    precision = before.get("precision", _UNTIL_THEN["train.precision"])
+    sizes = {name: getattr(train, name) or before[name] for name in ("freeze_batch_size", "batch_size")}
+    phases = tuple(
+        dataclasses.replace(phase, batch_size=phase.batch_size or old["batch_size"])
+        for phase, old in zip(train.phases, before["phases"], strict=False)
+    )
+    known = dataclasses.replace(
+        train,
+        precision=precision if train.precision == "auto" else train.precision,
+        phases=(*phases, *train.phases[len(phases) :]),
+        **sizes,
+    )
+    return dataclasses.replace(config, train=known)  # type: ignore[type-var]
 
 
 def changed_classes(source: str, before: Sequence[str], now: Sequence[str]) -> list[str]:

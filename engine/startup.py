@@ -9,12 +9,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from engine.batch_size import found_batch_sizes, with_batch_sizes
 from engine.checkpoint import Checkpoint, Spec, kind_of, read_checkpoint
 from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
 from engine.plan import phases
 from engine.position import Position
-from engine.resume_check import changed_classes, changed_data, changed_fields
+from engine.precision import cpu_is_fast_at_bfloat16, gpu_capabilities, precision_for
+from engine.resume_check import as_it_was, changed_classes, changed_data, changed_fields
 from engine.run_directory import RunDirectory
 from engine.task import Config, Setup
 from engine.training import Trainer
@@ -36,20 +38,38 @@ def start_run(
     config: Config, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
 ) -> Trainer:
     """A new run in ``run_dir``, ready to fit. Everything that can be wrong is found here, before the first step."""
-    setup = SETUPS[type(config)](config)
+    setup = _setup(config)
     trainer = _prepared(setup, run_dir, reporter, strategy)
+    for line in what_the_machine_decided(config, trainer.config):
+        reporter.say(line)
     if trainer.workers.chief:
         trainer.run.lock()
-        trainer.run.start(config, trainer.task.spec.class_names, setup.inputs())
+        trainer.run.start(trainer.config, trainer.task.spec.class_names, setup.inputs())
         setup.write_fitted(trainer.run.path)
     return trainer
+
+
+def what_the_machine_decided(asked: Config, found: Config) -> list[str]:
+    """A line for the precision and for each batch size that was found."""
+    asked_for = asked.train.precision != "auto"
+    how = "train.precision" if asked_for else "train.precision auto, by the devices here"
+    if not asked_for and found.train.precision == "float32" and cpu_is_fast_at_bfloat16():
+        how += "; this CPU also learns in mixed_bfloat16, and faster"
+    return [f"computing in {found.train.precision} ({how})", *found_batch_sizes(asked.train, found.train)]
 
 
 def prepared_run(
     config: Config, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
 ) -> Trainer:
-    """What ``start_run`` gives, before anything is written."""
-    return _prepared(SETUPS[type(config)](config), run_dir, reporter, strategy)
+    """What ``start_run`` gives, before anything is written or said of it."""
+    return _prepared(_setup(config), run_dir, reporter, strategy)
+
+
+def _setup(config: Config) -> Setup:
+    """How the run begins, in the precision that the devices here decide where ``config`` leaves it open."""
+    precision = precision_for(config.train.precision, gpu_capabilities())
+    train = dataclasses.replace(config.train, precision=precision)
+    return SETUPS[type(config)](dataclasses.replace(config, train=train))
 
 
 def _prepared(
@@ -81,16 +101,17 @@ def resume_run(
     if read_cluster().chief:
         run.lock()
     try:
-        return _resumed(SETUPS[type(config)](config), run, reporter, strategy, anyway)
+        return _resumed(config, run, reporter, strategy, anyway)
     except BaseException:
         run.unlock()
         raise
 
 
 def _resumed(
-    setup: Setup, run: RunDirectory, reporter: Reporter, strategy: tf.distribute.Strategy | None, anyway: bool
+    config: Config, run: RunDirectory, reporter: Reporter, strategy: tf.distribute.Strategy | None, anyway: bool
 ) -> Trainer:
     checkpoint, source = _newest(run, reporter)
+    setup = SETUPS[type(config)](as_it_was(config, checkpoint.info))
     saved, asked = checkpoint.spec, setup.spec()
     if not isinstance(saved, type(asked)):
         raise ConfigError(f"{run.path}: is the run of a {kind_of(saved)}, not of a {kind_of(asked)}")
@@ -105,7 +126,8 @@ def _resumed(
     _same_or_said(run, changed_data(checkpoint.info, trainer.task.fingerprints), anyway, reporter)
     trainer.restore(checkpoint)
     position = trainer.position
-    reporter.say(f"resuming {source}: epoch {position.epoch + 1}, step {position.epoch_step + 1}")
+    where = f"epoch {position.epoch + 1}, step {position.epoch_step + 1}"
+    reporter.say(f"resuming {source}: {where}, computing in {trainer.config.train.precision}")
     return trainer
 
 
@@ -130,7 +152,8 @@ def _trainer(
 ) -> Trainer:
     strategy = strategy or tf.distribute.get_strategy()
     _check_shards(setup.config.train, strategy.num_replicas_in_sync)
-    return Trainer(setup.config, setup.task(spec, weights, strategy, reporter), strategy, run, reporter)
+    task = setup.task(spec, weights, strategy, reporter)
+    return Trainer(with_batch_sizes(setup.config, task, strategy), task, strategy, run, reporter)
 
 
 def _refuse_other_network(run: RunDirectory, saved: Spec, asked: Spec, fitted: Collection[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from nets.layers import LayerFactory
+from nets.layers import FLOAT32, LayerFactory
 from utils.config import LEVELS
 
 KERNEL_STD = 0.02
@@ -37,7 +37,7 @@ class Head:
                 x = self._unit(x, filters, size, f"head_{level}_conv{number}")
             above = x
             x = self._unit(x, 2 * width, 3, f"head_{level}_out")
-            last = self.make.conv(outputs, 1, f"head_{level}_logits", bias=True, dtype="float32")
+            last = self.make.conv(outputs, 1, f"head_{level}_logits", bias=True, dtype=FLOAT32)
             found[level] = last(x)
         return {level: found[level] for level in LEVELS}
 

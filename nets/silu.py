@@ -31,18 +31,25 @@ def _silu_mean_backward(x: tf.Tensor, dy: tf.Tensor, share: tf.Tensor) -> tf.Ten
 
 
 @functools.cache
-def _compiled(function: Callable[..., tf.Tensor], dtype: tf.DType, arguments: int) -> Callable[..., tf.Tensor]:
+def _compiled(function: Callable[..., tf.Tensor], arguments: int) -> Callable[..., tf.Tensor]:
     # Shapes are left open, so that one trace serves all layers; XLA compiles once for each shape that comes.
-    return tf.function(function, input_signature=[tf.TensorSpec(None, dtype)] * arguments, jit_compile=True)
+    return tf.function(function, input_signature=[tf.TensorSpec(None, tf.float32)] * arguments, jit_compile=True)
 
 
 def _fused(function: Callable[..., tf.Tensor], x: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
     """``function`` as one loop where that is sure to work: XLA on GPU needs CUDA parts that often are not installed."""
     if tf.config.list_physical_devices("GPU"):
         return function(x, *others)
-    result = _compiled(function, x.dtype, 1 + len(others))(x, *others)
+    # XLA rounds to bfloat16 slowly on CPU; TensorFlow does it at the speed of memory.
+    whole = [tf.cast(value, tf.float32) for value in (x, *others)]
+    result = tf.cast(_compiled(function, len(whole))(*whole), x.dtype)
     result.set_shape(x.shape)
     return result
+
+
+def _mean(y: tf.Tensor) -> tf.Tensor:
+    """Over the image, summed up in float32: [B, H, W, C] -> [B, 1, 1, C]."""
+    return tf.cast(tf.reduce_mean(tf.cast(y, tf.float32), [1, 2], keepdims=True), y.dtype)
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
@@ -59,10 +66,11 @@ def silu_and_mean(x: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
     y = x * tf.sigmoid(x)
 
     def backward(dy: tf.Tensor, dmean: tf.Tensor) -> tf.Tensor:
-        pixels = tf.cast(tf.reduce_prod(tf.shape(x)[1:3]), x.dtype)
-        return _fused(_silu_mean_backward, x, dy, dmean / pixels)
+        # float16 ends below the number of pixels of a large image.
+        share = tf.cast(dmean, tf.float32) / tf.cast(tf.reduce_prod(tf.shape(x)[1:3]), tf.float32)
+        return _fused(_silu_mean_backward, x, dy, tf.cast(share, x.dtype))
 
-    return (y, tf.reduce_mean(y, [1, 2], keepdims=True)), backward
+    return (y, _mean(y)), backward
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -87,7 +95,7 @@ class SiluAndMean(keras.layers.Layer):  # type: ignore[misc]
         if training and self.trainable:
             return silu_and_mean(inputs)
         y = inputs * tf.sigmoid(inputs)
-        return y, tf.reduce_mean(y, [1, 2], keepdims=True)
+        return y, _mean(y)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """That of both."""

@@ -17,7 +17,7 @@ import h5py
 import keras
 import numpy as np
 
-from nets.layers import Normalisation
+from nets.normalisation import Normalisation
 from utils.errors import ClassCountError, ConfigError, FileError
 from utils.files import replacing
 

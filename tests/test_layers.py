@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets.layers import FusedBatchNormalization, PixelNormalization, PointwiseConv2D, SeededDropout
+from nets.depthwise import depthwise_conv2d
+from nets.layers import FusedBatchNormalization, LayerFactory, PointwiseConv2D, SeededDropout
+from nets.normalisation import PixelNormalization
 from nets.silu import Silu, SiluAndMean, silu, silu_and_mean
 from tests.conftest import ROOT
 
@@ -229,3 +231,35 @@ def test_layers_survive_serialisation(layer: keras.Layer) -> None:
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(again) is type(layer)
     assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize(("strides", "padding"), [((1, 1), "SAME"), ((2, 2), "VALID")])
+def test_depthwise_gradients_in_bfloat16_are_those_of_float32(strides: tuple[int, int], padding: str) -> None:
+    rng = np.random.default_rng(4)
+    # Short enough numbers that bfloat16 holds them, so that only what comes out is rounded.
+    x, kernel = (rng.integers(-8, 9, shape) / 8 for shape in ((2, 9, 8, 3), (3, 3, 3, 1)))
+
+    def gradients(dtype: tf.DType) -> list[np.ndarray]:
+        inputs = [tf.constant(value, dtype) for value in (x, kernel)]
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = depthwise_conv2d(*inputs, strides, padding)
+            loss = tf.reduce_sum(tf.cast(outputs, tf.float32))
+        assert outputs.dtype == dtype
+        found = tape.gradient(loss, inputs)
+        assert all(gradient.dtype == dtype for gradient in found)
+        return [tf.cast(value, tf.float32).numpy() for value in (outputs, *found)]
+
+    for half, whole in zip(gradients(tf.bfloat16), gradients(tf.float32), strict=True):
+        np.testing.assert_allclose(half, whole, rtol=2**-8)
+
+
+@pytest.mark.parametrize(("strides", "padding"), [(1, "same"), (2, "same"), (2, "valid")])
+def test_depthwise_convolution_is_keras_own(strides: int, padding: str) -> None:
+    x = np.random.default_rng(5).normal(size=(2, 9, 8, 3)).astype(np.float32)
+    own = LayerFactory(0).depthwise(3, "dw", strides, padding)
+    plain = keras.layers.DepthwiseConv2D(3, strides, padding, use_bias=False)
+    plain.build(x.shape)
+    own.build(x.shape)
+    plain.set_weights(own.get_weights())
+    np.testing.assert_allclose(np.asarray(own(x)), np.asarray(plain(x)), rtol=1e-6, atol=1e-6)

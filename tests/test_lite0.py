@@ -19,7 +19,8 @@ from engine.detection_setup import initial_detector
 from nets.backbones import BACKBONES, build_backbone, build_classifier
 from nets.backbones.packaged import keras_tensors, load_packaged
 from nets.backbones.registry import IMAGENET
-from nets.layers import LayerFactory, Normalisation
+from nets.layers import LayerFactory
+from nets.normalisation import Normalisation
 from nets.torch_file import read_torch_tensors
 from nets.weights import take
 from tests.lite0_oracle import RECORDED, SIZES_HW, authors_logits_and_taps, packaged_file, seeded_image

@@ -20,6 +20,7 @@ from utils.recipe_config import AugmentConfig, LossConfig
 
 LEVELS = ("P3", "P4", "P5")
 STRIDES = {"P3": 8, "P4": 16, "P5": 32}
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,16 @@ class TrainConfig:
     epochs: int = 300
     """Epochs of the whole run, the frozen ones included."""
     freeze_batch_size: int = 16
-    """Images in a batch, over all devices, while the backbone is frozen."""
+    """Images in a batch, over all devices, while the backbone is frozen; 0 as below."""
     batch_size: int = 8
-    """Images in a batch, over all devices, afterwards."""
+    """Images in a batch, over all devices, afterwards; 0: as many as fit into GPU memory, on a CPU the default."""
     accumulate: int = 1
     """So many batches make one update, as a batch that many times as large would that memory has no room for; BatchNorm
     still sees each alone. 1: every batch makes one."""
     phases: tuple[PhaseConfig, ...] = ()
     """Any other list of phases; replaces the four fields above."""
+    precision: Precision = "auto"
+    """What steps compute in, with weights in float32; auto: bfloat16 or float16 on a GPU that is fast at it."""
     multi_scale: float = 0.0
     """Every batch has a side of its own: a multiple of 32 within input_size * (1 - this) and input_size * (1 + this),
     which seed, epoch and step decide. Validation stays at model.input_size. 0: all batches alike."""
@@ -174,10 +177,10 @@ _FIELDS = {
 _TRAIN_FIELDS = {
     "must lie in 0..1": "train.min_learning_rate_ratio",
     "must lie in 0..1, 1 excluded": "train.momentum train.ema_decay train.multi_scale",
-    "must be at least 1": "train.epochs train.accumulate train.batch_size train.freeze_batch_size",
+    "must be at least 1": "train.epochs train.accumulate",
     "must be above 0": "train.learning_rate",
     "must be 0 or more": "train.early_stopping train.weight_decay train.head_l2 train.clip_norm train.eval_every "
-    "train.save_every train.save_minutes train.save_steps train.seed",
+    "train.save_every train.save_minutes train.save_steps train.seed train.batch_size train.freeze_batch_size",
 }
 
 
@@ -197,8 +200,8 @@ def train_problems(config: Any) -> list[str]:
     if not 0 <= train.freeze_epochs <= train.epochs:
         found.append(f"train.freeze_epochs: {train.freeze_epochs}: must lie in 0..train.epochs ({train.epochs})")
     ends = [0, *(phase.until_epoch for phase in train.phases)]
-    if ends != sorted(set(ends)) or any(phase.batch_size < 1 for phase in train.phases):
-        found.append("train.phases: until_epoch must rise from phase to phase and batch_size be at least 1")
+    if ends != sorted(set(ends)) or any(phase.batch_size < 0 for phase in train.phases):
+        found.append("train.phases: until_epoch must rise from phase to phase and batch_size be 0 or more")
     if any(phase.input_size != 0 and phase.input_size < 32 for phase in train.phases):
         found.append("train.phases: input_size must be at least 32, or 0 for model.input_size")
     return found or _multi_scale_problems(train, config.model.input_size)

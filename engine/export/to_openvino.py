@@ -28,7 +28,18 @@ def openvino_model(predictor: Predictor, artifact: Artifact) -> Any:
     inputs = {value.name for value in proto.graph.input}
     for initializer in [one for one in proto.graph.initializer if one.name in inputs]:
         proto.graph.initializer.remove(initializer)
-    return openvino_core().read_model(proto.SerializeToString())
+    model = openvino_core().read_model(proto.SerializeToString())
+    _simplify(model)
+    return model
+
+
+def _simplify(model: Any) -> None:
+    """What OpenVINO's own converter does to every model: x * sigmoid(x) becomes one Swish, shapes become constants.
+
+    The quantiser puts nothing inside a Swish, so that its convolution computes it on the way, in int8 too; between the
+    two operations it would put a rounding of its own, and each would go over memory alone.
+    """
+    require("openvino._offline_transformations", "openvino").apply_moc_transformations(model, cf=False)
 
 
 def save_openvino(model: Any, artifact: Artifact, path: Path) -> None:

@@ -10,7 +10,8 @@ import keras
 from nets.backbones.packaged import load_packaged
 from nets.backbones.registry import BACKBONES, BackboneSpec, OfficialFile, PackagedFile, backbone_spec
 from nets.fetch import fetch_official
-from nets.layers import STOCHASTIC_DEPTH, LayerFactory, PixelNormalization
+from nets.layers import FLOAT32, STOCHASTIC_DEPTH, LayerFactory
+from nets.normalisation import PixelNormalization
 from nets.weights import load_h5
 from utils.config import LEVELS
 from utils.errors import ClassCountError, ConfigError
@@ -89,8 +90,8 @@ def _layers(spec: BackboneSpec, seed: int, batch_norm_momentum: float, stochasti
 def _trunk(spec: BackboneSpec, input_shape: Shape, input_tensor: Any, make: LayerFactory) -> tuple[Any, Any]:
     inputs = keras.Input(input_shape, name="image") if input_tensor is None else _checked(input_tensor)
     normalisation = spec.normalisation
-    x = PixelNormalization(normalisation.mean_px, normalisation.std_px, name="normalization")(inputs)
-    return inputs, spec.architecture.trunk(x, make)
+    normalise = PixelNormalization(normalisation.mean_px, normalisation.std_px, dtype=FLOAT32, name="normalization")
+    return inputs, spec.architecture.trunk(normalise(inputs), make)
 
 
 def _checked(tensor: Any) -> Any:

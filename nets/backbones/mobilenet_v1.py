@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from nets.layers import LayerFactory, PointwiseConv2D
+from nets.layers import FLOAT32, LayerFactory, PointwiseConv2D
 
 # Pointwise channels and stride of conv_dw_1, conv_pw_1 and on; "shallow" leaves the five of the third row out.
 BLOCKS = (
@@ -43,9 +43,9 @@ class MobileNetV1:
         x = keras.layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
         x = make.dropout(1e-3, "dropout")(x)
         start = make.predictions_initializer("conv_preds")
-        x = PointwiseConv2D(classes, 1, kernel_initializer=start, dtype="float32", name="conv_preds")(x)
-        x = keras.layers.Reshape((classes,), dtype="float32", name="reshape_2")(x)
-        return keras.layers.Softmax(dtype="float32", name="predictions")(x) if probabilities else x
+        x = PointwiseConv2D(classes, 1, kernel_initializer=start, dtype=FLOAT32, name="conv_preds")(x)
+        x = keras.layers.Reshape((classes,), dtype=FLOAT32, name="reshape_2")(x)
+        return keras.layers.Softmax(dtype=FLOAT32, name="predictions")(x) if probabilities else x
 
 
 def _block(x: Any, filters: int, stride: int, number: int, make: LayerFactory) -> Any:

@@ -11,7 +11,8 @@ from nets.backbones.densenet import DenseNet
 from nets.backbones.efficientnet import EfficientNet
 from nets.backbones.mobilenet_v1 import MobileNetV1
 from nets.backbones.mobilenet_v2 import MobileNetV2
-from nets.layers import KernelStart, LayerFactory, Normalisation, multiple_of_8
+from nets.layers import KernelStart, LayerFactory, multiple_of_8
+from nets.normalisation import Normalisation
 from utils.errors import ConfigError, did_you_mean
 
 

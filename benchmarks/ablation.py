@@ -1,0 +1,106 @@
+"""What each choice of the recipe is worth: one changed at a time, everything else as it was, in short trainings.
+
+Scores are the mAP on the validation list after the last epoch. The recipe itself is trained from several seeds, whose
+spread tells which differences mean something.
+
+    python voc_annotation.py --voc BCCD/VOCdevkit --year 2007 --out lists --skip-bad
+    python -m benchmarks.ablation --config configs/bccd.yaml --epochs 30 -- --model.backbone mobilenet_v1_0.25
+
+What follows ``--`` changes every training. One that was finished is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CHANGES: dict[str, tuple[str, ...]] = {
+    "one anchor a box (`loss.assignment best`)": ("--loss.assignment", "best"),
+    "own cell only (`loss.neighbour_cells false`)": ("--loss.neighbour_cells", "false"),
+    "objectness learns 1 (`loss.objectness_target one`)": ("--loss.objectness_target", "one"),
+    "sums by level (`loss.normalisation level`)": ("--loss.normalisation", "level"),
+    "unbounded sizes (`model.decode exp`)": ("--model.decode", "exp"),
+    "no prior at the outputs (`model.prior_probability 0`)": ("--model.prior_probability", "0"),
+    "weights by level (`loss.balance [4, 1, 0.4]`)": ("--loss.balance", "[4, 1, 0.4]"),
+    "focal objectness (`loss.focal_gamma 1.5`)": ("--loss.focal_gamma", "1.5"),
+    "label smoothing (`loss.label_smoothing 0.1`)": ("--loss.label_smoothing", "0.1"),
+    "SGD (`train.optimizer sgd`, rate 0.01)": ("--train.optimizer", "sgd", "--train.learning_rate", "0.01"),
+    "Adam (`train.optimizer adam`)": ("--train.optimizer", "adam"),
+    "rate by the epoch (`train.schedule_by epoch`)": ("--train.schedule_by", "epoch"),
+    "rate in steps (`train.schedule step`)": ("--train.schedule", "step"),
+    "no clipping (`train.clip_norm 0`)": ("--train.clip_norm", "0"),
+    "two batches an update (`train.accumulate 2`)": ("--train.accumulate", "2"),
+    "averaged weights (`train.ema_decay 0.998`)": ("--train.ema_decay", "0.998"),
+    "bfloat16 (`train.precision mixed_bfloat16`)": ("--train.precision", "mixed_bfloat16"),
+    "varied sides (`train.multi_scale 0.25`)": ("--train.multi_scale", "0.25"),
+    "growing inputs (phases at 192, then 256)": ("GROWING",),
+    "mosaic (`augment.mosaic 0.5`, last 5 epochs without)": ("--augment.mosaic", "0.5", "--augment.close_mosaic", "5"),
+    "mixup (`augment.mixup 0.2`, last 5 epochs without)": ("--augment.mixup", "0.2", "--augment.close_mosaic", "5"),
+    "turned by up to 10 degrees (`augment.degrees 10`)": ("--augment.degrees", "10"),
+    "tilted (`augment.perspective 0.1`)": ("--augment.perspective", "0.1"),
+    "slanted by up to 5 degrees (`augment.shear 5`)": ("--augment.shear", "5"),
+    "anchors fitted to the boxes (`model.auto_anchors 1`)": ("--model.auto_anchors", "1"),
+    "rare classes more often (`data.balance_classes 0.9`)": ("--data.balance_classes", "0.9"),
+    "photos as they are (`augment.enabled false`)": ("--augment.enabled", "false"),
+}
+RECIPE = "the recipe"
+
+
+def growing(epochs: int) -> tuple[str, ...]:
+    """Two fifths of the epochs on smaller inputs."""
+    small = {"until_epoch": 2 * epochs // 5, "batch_size": 8, "frozen_backbone": False, "input_size": 192}
+    return ("--train.phases", json.dumps([small, {**small, "until_epoch": epochs, "input_size": 0}]))
+
+
+def train(run_dir: Path, words: list[str]) -> dict[str, float]:
+    """The measurements of a run's last epoch, trained unless it was before."""
+    done = run_dir / "ablation.json"
+    if not done.exists():
+        with (run_dir.parent / f"{run_dir.name}.log").open("wb") as log:
+            again = ["--resume", str(run_dir)] if (run_dir / "last").exists() else [*words, "--run-dir", str(run_dir)]
+            subprocess.run([sys.executable, "train.py", *again], check=True, stdout=log, stderr=subprocess.STDOUT)
+        done.write_text((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
+    return json.loads(done.read_text())
+
+
+def row(name: str, found: dict[str, Any], reference: dict[str, float] | None) -> str:
+    """A line of the table."""
+    cells = [name]
+    for key in ("map_50", "coco_ap"):
+        change = f" ({found[key] - reference[key]:+.3f})" if reference else ""
+        cells.append(f"{found[key]:.4f}{change}")
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Trains all and prints a table, row by row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True, help="the recipe, with the lists")
+    parser.add_argument("--epochs", type=int, default=30, help="of each training (default: 30)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of the recipe itself (default: 3)")
+    parser.add_argument("--out", type=Path, default=Path("ablation"), help="folder for the runs (default: ablation)")
+    parser.add_argument("words", nargs="*", metavar="-- FIELD VALUE", help="fields of all trainings")
+    given = parser.parse_args()
+    given.out.mkdir(exist_ok=True, parents=True)
+    common = ["--config", str(given.config), *given.words]
+    common += ["--train.epochs", str(given.epochs), "--train.freeze_epochs", "0", "--train.eval_every", "0"]
+    print("| | mAP@0.5 | COCO AP |\n|---|---|---|")
+    seeds = [train(given.out / f"seed_{seed}", [*common, "--train.seed", str(seed)]) for seed in range(given.seeds)]
+    for seed, found in enumerate(seeds):
+        print(row(f"{RECIPE}, seed {seed}", found, None), flush=True)
+    mean = {key: statistics.mean(found[key] for found in seeds) for key in ("map_50", "coco_ap")}
+    print(row(f"**{RECIPE}, mean**", mean, None), flush=True)
+    for name, words in CHANGES.items():
+        own = growing(given.epochs) if words == ("GROWING",) else words
+        place = given.out / re.sub(r"\W+", "_", " ".join(own)).strip("_")
+        print(row(name, train(place, [*common, *own]), mean), flush=True)
+
+
+if __name__ == "__main__":
+    main()
