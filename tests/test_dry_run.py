@@ -48,7 +48,8 @@ def test_every_phase_is_tried_and_nothing_kept(
     assert re.search(r"epochs 3 to 12, batch 4, everything trains: [\d.]+ images/s .* 3 steps and ", said)
     # Every 10 epochs and after the last.
     assert re.search(r"measuring: .*, 2 times", said)
-    assert re.search(r"^computing in float32 \(train.precision auto, by the devices here(; this CPU .*)?\)$", said, re.MULTILINE)
+    computing = r"^computing in float32 \(train.precision auto, by the devices here(; this CPU .*)?\)$"
+    assert re.search(computing, said, re.MULTILINE)
     for line in (r"memory: \d+ MiB", r"disk: \d+ MiB for checkpoints", r"the whole run: \d+", "problems"):
         assert re.search(f"^{line}", said, re.MULTILINE), line
 
