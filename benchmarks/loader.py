@@ -39,13 +39,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=7)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        records = _records(Path(folder), given.images)
-        (Path(folder) / "classes.txt").write_text("\n".join(CLASS_NAMES))
-        config = RunConfig(
-            data=DataConfig(classes=str(Path(folder) / "classes.txt")),
-            model=ModelConfig(input_size=given.size, anchors=str(ROOT / "model_data" / "yolo_anchors.txt")),
-        )
-        data = DetectionDataset(records, detector_spec(config), LossConfig(), AugmentConfig(), 0, given.threads)
+        records = drawn_records(Path(folder), given.images)
+        data = training_data(Path(folder), records, given.size, given.threads)
         rates = []
         for epoch in range(given.epochs):
             start = time.perf_counter()
@@ -56,8 +51,19 @@ def main() -> None:
     print(f"from {min(rest):.0f} to {max(rest):.0f} over {len(rest)} epochs; the first, with cold files, {first:.0f}")
 
 
-def _records(folder: Path, images: int) -> list[Record]:
-    make_dataset(folder, images, seed=0, size_hw=(480, 640))
+def training_data(folder: Path, records: list[Record], size: int, threads: int) -> DetectionDataset:
+    """The loader of a training with the default recipe; the class list goes into ``folder``."""
+    (folder / "classes.txt").write_text("\n".join(CLASS_NAMES))
+    config = RunConfig(
+        data=DataConfig(classes=str(folder / "classes.txt")),
+        model=ModelConfig(input_size=size, anchors=str(ROOT / "model_data" / "yolo_anchors.txt")),
+    )
+    return DetectionDataset(records, detector_spec(config), LossConfig(), AugmentConfig(), 0, threads)
+
+
+def drawn_records(folder: Path, images: int, size_hw: tuple[int, int] = (480, 640)) -> list[Record]:
+    """Photos drawn into ``folder``."""
+    make_dataset(folder, images, seed=0, size_hw=size_hw)
     records = []
     for xml in sorted((folder / "VOC2007" / "Annotations").glob("*.xml")):
         annotation = parse_annotation(xml)

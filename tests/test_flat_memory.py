@@ -1,4 +1,4 @@
-"""Ten thousand images through predict.py's code, in a process of its own."""
+"""Ten thousand images through predict.py's code, two thousand steps of training, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -32,3 +32,17 @@ def test_memory_stays_flat_over_ten_thousand_images(tmp_path):
     growth = re.search(r"growth after the first tenth: (\S+) MB", done.stdout)
     assert growth is not None
     assert float(growth[1]) < GROWTH_MB, done.stdout
+
+
+GROWTH_MIB = 16.0
+"""The batches alone, were they kept, would be over 80 MiB: 1,800 of four images of 64 x 64 px."""
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_two_thousand_steps():
+    command = [sys.executable, "benchmarks/train_memory.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    growth = re.search(r"growth after the first tenth: (\S+) MiB", done.stdout)
+    assert growth is not None
+    assert float(growth[1]) < GROWTH_MIB, done.stdout

@@ -98,4 +98,4 @@ def test_one_and_two_replicas_are_equal_after_a_step(tmp_path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["classifier", "classifier", "detector"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["classifier", "classifier", "detector", "half"]

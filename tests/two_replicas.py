@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -66,6 +66,8 @@ def main(folder: Path) -> None:
         tf.config.run_functions_eagerly(not traced)
         one, two = (learned_step(strategy, partial(make_task, folder), accumulate) for strategy in strategies)
         print(name, "differs by", compare(one, two))
+    tf.config.run_functions_eagerly(True)
+    print("half", "skipped", compare_halves(*(half_steps(strategy, folder) for strategy in strategies)))
 
 
 def detection(folder: Path) -> DetectionTask:
@@ -103,6 +105,31 @@ def learned_step(strategy: tf.distribute.Strategy, make_task: Callable[[], Task]
         for copy in strategy.experimental_local_results(average.averages[path]):
             np.testing.assert_array_equal(copy, value)
     return Step(losses, before, {name: after[name].astype(float) - before[name] for name in after})
+
+
+def half_steps(strategy: tf.distribute.Strategy, folder: Path) -> tuple[list[np.ndarray], list[float]]:
+    """Losses and loss scales of two steps in float16, the first of which overflows."""
+    with strategy.scope():
+        task = classification(folder)
+    batch = next(task.val_data.validation_batches(len(task.val_data)))
+    config = replace(TrainConfig(), optimizer="sgd", clip_norm=1.0, precision="mixed_float16")
+    learner = Learner(task, config, strategy, False)
+    before = model_tensors(task.model)
+    losses, scales = [], []
+    for scale in (2.0**127, 2.0**8):
+        learner.loss_scale.value = scale
+        losses.append(learner.train_step(batch, 0.1))
+        scales.append(learner.loss_scale.value)
+        moved = {name for name, value in model_tensors(task.model).items() if np.any(value != before[name])}
+        assert any("kernel" in name for name in moved) == (scale == 2.0**8)
+    return losses, scales
+
+
+def compare_halves(one: Any, two: Any) -> int:
+    """How many steps were skipped, which is as many on two devices as on one."""
+    np.testing.assert_allclose(one[0], two[0], rtol=0.02)
+    assert one[1] == two[1] == [2.0**126, 2.0**8]
+    return 1
 
 
 def compare(one: Step, two: Step) -> float:
