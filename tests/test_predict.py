@@ -159,6 +159,18 @@ def test_json_lines_on_stdout_are_alone_there(place, fake, capsys):
     assert "2 images: 2 red thing" in err
 
 
+@pytest.mark.parametrize("form", ["--json", "--csv", "--coco"])
+def test_a_document_on_stdout_is_alone_there(place, fake, capfdbinary, form):
+    write_picture("in/a.png", picture())
+    assert run("in", form, "-", "--count", "--fps") == 0
+    out, err = capfdbinary.readouterr()
+    assert run("in", form, "file") == 0
+    assert out == (place / "file").read_bytes()
+    assert b"1 image: 1 red thing" in err
+    assert b"median ms" in err
+    assert not os.path.exists("-")
+
+
 def test_an_image_or_a_list_comes_through_stdin(place, fake, monkeypatch, capsys):
     write_picture("in/a.png", picture())
     write_picture("in/b.bmp", picture())
@@ -187,6 +199,26 @@ def test_a_bad_image_does_not_stop_the_others(place, fake, capsys):
     assert "in/b.png: " in err
     assert "in/thin.png: 300x1 px: too thin" in err
     assert "Traceback" not in err
+
+
+def test_a_missing_source_does_not_stop_the_others(place, fake, capsys):
+    write_picture("in/a.png", picture())
+    (place / "empty").mkdir()
+    (place / "list.txt").write_text("in/b.png\n")
+    missing = ("gone.mp4", "empty", "*.gif")
+    assert run(*missing, "in/a.png", "--source-list", "list.txt", "--json", "all.json", "--jsonl", "all.jsonl") == 3
+    assert os.listdir("out") == ["a.png"]
+    found = document()
+    assert [entry["image"] for entry in found["images"]] == ["in/a.png"]
+    assert [entry["image"] for entry in found["failed"]] == [*missing, "in/b.png"]
+    assert found["failed"][3]["error"].startswith("list.txt: line 1: in/b.png: no such file")
+    assert len((place / "all.jsonl").read_text().splitlines()) == 5
+    out, err = capsys.readouterr()
+    assert "4 inputs could not be used" in out
+    # Said before the work, which may take long, and again at its end.
+    first, *_, last = err.splitlines()
+    assert first == "gone.mp4: no such file or directory: going on without it"
+    assert last == found["failed"][3]["error"]
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "CMYK", "I;16"])
@@ -239,6 +271,8 @@ def test_inputs_of_one_name_are_both_kept(place, fake):
         (["--source-list", "best"], 2, "best: is empty"),
         (["in", "--coco", "in/a.png"], 2, "one of the inputs"),
         (["in", "--jsonl", "best"], 2, "--jsonl: best: is the weights file"),
+        (["in", "--json", "-", "--jsonl", "-"], 2, "--json, --jsonl: -: only one of them can go to stdout"),
+        (["gone.mp4", "inn", "*.gif"], 2, "gone.mp4: no such file or directory; nor can 2 more sources be used"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(place, monkeypatch, capsys, arguments, code, says):
