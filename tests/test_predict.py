@@ -21,6 +21,9 @@ import engine.video_prediction
 import predict
 from engine.live import LiveVideo
 from engine.outputs import folder_name
+from engine.predict_all import predict_all
+from engine.prediction import PredictOptions
+from engine.sources import find_sources
 from engine.timing import measure_speed
 from engine.video import VideoFile, writing_video
 from engine.viewer import Viewer, open_viewer
@@ -28,9 +31,11 @@ from tests.conftest import ROOT
 from tests.fake_predictor import FakePredictor, install, picture, write_picture
 from tests.test_video import Capture, opener
 from utils.door import run_door
+from utils.draw import overlay_heat
 from utils.errors import FileError
 from utils.palette import class_colour
 from utils.problems import FailFast
+from utils.progress import Quiet
 from utils.voc import load_ground_truth
 
 BOX = [10.0, 20.0, 40.0, 50.0]
@@ -119,6 +124,7 @@ def test_text_table_crops_heat_and_counts(place, fake, capsys):
     heat = np.asarray(Image.open("out/heatmaps/a.png")).astype(int)
     assert heat.shape == (60, 80, 3)
     assert heat[35, 25].sum() > 2 * heat[5, 5].sum()
+    assert (heat == overlay_heat(picture(), fake.objectness_map(picture()))).all()  # the photo, without drawn boxes
     told = capsys.readouterr().out
     assert "in/a.png: 1 red thing" in told
     assert "in/none.png: nothing found" in told
@@ -441,6 +447,17 @@ def test_speed_is_measured_after_a_warm_up(place, fake, capsys):
     assert (speed.batch_size, speed.batches) == (2, 5)
     assert 0 < speed.median_ms <= speed.p95_ms
     assert measure_speed(FakePredictor(), [picture()], 1, limit_s=0.0).batches == 3
+
+
+def test_what_is_kept_for_timing_is_what_was_read(place, fake):
+    write_picture("in/a.png", picture())
+    make_video("in/b.mp4", frames=3)
+    options = PredictOptions(place / "out", batch_size=3)
+    summary = predict_all(fake, find_sources(["in"]), options, Quiet())
+    assert len(summary.samples) == 3
+    assert (summary.samples[0] == picture()).all()
+    with closing(VideoFile(Path("in/b.mp4"))) as video:
+        assert np.array_equal(summary.samples[1:], video.read(2))
 
 
 def test_names_that_are_not_text_survive(place, fake):
