@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+LOCKS := .locks
 
 .PHONY: help demo test test-all lint lock clean
 
@@ -24,13 +25,16 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Direct dependencies changed: resolve them again, with hashes.
+# Direct dependencies changed: resolve them again, with hashes. requirements.lock starts anew and bounds the others, which
+# keep what they can. The locks change when all are resolved, or not at all.
 lock: $(VENV)/installed-dev
 	$(BIN)/python -m pip install -q uv
-	cp /dev/null requirements.lock
+	rm -rf $(LOCKS) && mkdir $(LOCKS) && cp requirements*.txt requirements*.lock $(LOCKS) && : > $(LOCKS)/requirements.lock
+	uv="$(abspath $(BIN))/uv"; cd $(LOCKS) && \
 	for name in requirements requirements-imagenet requirements-ray requirements-export requirements-dev; do \
-	  $(BIN)/uv pip compile -q --no-emit-index-url --no-emit-find-links --no-header --generate-hashes \
-	    --python-version 3.11 -c requirements.lock $$name.txt -o $$name.lock; done
+	  "$$uv" pip compile -q --no-emit-index-url --no-emit-find-links --no-header --generate-hashes \
+	    --python-version 3.11 -c requirements.lock $$name.txt -o $$name.lock || exit; done
+	mv $(LOCKS)/*.lock . && rm -r $(LOCKS)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed; make PYTHON=/path/to/python3.11")'
@@ -53,4 +57,4 @@ $(VENV)/installed-dev: requirements-dev.lock | $(BIN)/python
 	touch $@ $(VENV)/installed $(VENV)/installed-imagenet
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache demo
+	rm -rf $(VENV) $(LOCKS) .pytest_cache .mypy_cache .ruff_cache demo

@@ -15,7 +15,7 @@ from utils.classify_arguments import TRAIN, in_full, measure_arguments, predict_
 from utils.command_line import training_request
 from utils.door import run_door
 from utils.errors import ConfigError, did_you_mean
-from utils.files import write_atomically
+from utils.files import STDOUT, write_results
 from utils.image_folders import part_of, read_labelled_folder
 from utils.map_report import check_output
 from utils.progress import Reporter
@@ -79,12 +79,12 @@ def predict(words: list[str]) -> int:
 
     found = classify_files(classifier, [one.path for one in sources.images], given.batch, reporter, given.ignore_exif)
     answers = Answers.of(found, classifier.spec.class_names, given.top)
-    answers.failed.update(videos)
+    answers.failed.update(videos | {one.source: str(one.error) for one in sources.failed})
     for error in answers.failed.values():
         reporter.say(error)
-    Console().print(answers.table())
+    Console(stderr=given.json == STDOUT).print(answers.table())
     if given.json:
-        write_atomically(given.json, answers.json())
+        write_results(given.json, answers.json())
     return 3 if answers.failed else 0
 
 

@@ -26,17 +26,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     allow_any_name()
     from engine.naming import refuse_overwriting
     from engine.predict_all import predict_all
-    from engine.result_log import STDOUT
     from engine.sources import find_sources
     from engine.timing import speed_table
     from utils.fonts import missing_note
     from yolo import Detector
 
-    reporter = Reporter()
+    reporter, options = Reporter(), _options(given)
     stdin = getattr(sys.stdin, "buffer", None)
     sources = find_sources(given.sources, given.recursive, given.out, given.source_list, stdin)
     weights = find_weights(given.weights)
-    options = _options(given)
     refuse_replacing(options.files.paths, {"weights": weights, "--source-list": given.source_list})
     refuse_overwriting(sources, given.out, options.files.paths.values(), weights)
     how = (given.batch, given.ignore_exif or None, given.runtime, given.size)
@@ -44,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if note := missing_note(detector.class_names):
         reporter.say(note)
     viewer = _viewer(reporter) if given.show else None
-    # Whoever reads JSON from stdout must not find words in it.
-    tell = reporter.say if given.jsonl == STDOUT else print
+    # Whoever reads results from stdout must not find words in them.
+    tell = reporter.say if options.files.fill_stdout else print
     summary = predict_all(detector.predictor, sources, options, reporter, tell, viewer)
     for _, error in summary.failed:
         reporter.say(str(error))

@@ -62,11 +62,12 @@ def _detect(run: Prediction, shots: Sequence[Shot]) -> list[Seen]:
 
 def _finish(run: Prediction, shot: Shot, seen: Seen) -> Done | Failure:
     detections, heat = seen
+    heated = None if heat is None else overlay_heat(shot.pixels, heat)  # before boxes are drawn onto the pixels
     try:
         done = run.finish(shot, detections)
         save_picture(run.options.out_dir / shot.name.picture, done.drawn)
-        if heat is not None:
-            save_picture(run.options.out_dir / HEATMAPS / shot.name.picture, overlay_heat(shot.pixels, heat))
+        if heated is not None:
+            save_picture(run.options.out_dir / HEATMAPS / shot.name.picture, heated)
     except DataError as error:
         return Failure(shot.source, error)
     return done

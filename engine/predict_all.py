@@ -39,6 +39,9 @@ def predict_all(
         write_classes(options.out_dir / YOLO_CLASSES, predictor.spec.class_names)
     with stop_on_signals() as stop, result_log(options.files, header) as log:
         run = Prediction(predictor, options, log, reporter, tell, stop, viewer)
+        for missing in sources.failed:
+            reporter.say(f"{missing.error}: going on without it")
+            run.failed(missing.source, missing.error)
         photos = len(sources.images)
         run_photos(run, sources.images, names[:photos])
         for video, name in zip(sources.videos, names[photos:], strict=True):

@@ -84,7 +84,8 @@ class Summary:
 class Shot:
     """A photo or a frame on its way: what it is called, what it shows, and how the network gets it.
 
-    ``file_name`` is that of the image; ``more`` goes to the log.
+    ``file_name`` is that of the image; ``more`` goes to the log. ``pixels`` are its own: in the end the result is drawn
+    onto them.
     """
 
     source: str
@@ -139,11 +140,11 @@ class Prediction:
     def detect(self, shots: Sequence[Shot]) -> list[Detections]:
         """What each shot holds; keeps the first ones for ``Summary.samples``."""
         room = max(0, self.options.batch_size - len(self.summary.samples))
-        self.summary.samples += [shot.pixels for shot in shots[:room]]
+        self.summary.samples += [shot.pixels.copy() for shot in shots[:room]]
         return self.predictor.detect([shot.ready for shot in shots], self.options.score, self.options.iou)
 
     def finish(self, shot: Shot, detections: Detections) -> Done:
-        """Draws, and writes the files beside the pictures. Runs in threads."""
+        """Writes the files beside the pictures, then draws onto the pixels of the shot. Runs in threads."""
         wanted, name, size_hw = self.options, shot.name, shot.ready.placement.size_hw
         if wanted.txt:
             self._write(TEXTS, name.beside(".txt"), detection_text(detections))
@@ -153,7 +154,7 @@ class Prediction:
             self._write(YOLO_TEXTS, name.beside(".txt"), yolo_text(detections, size_hw))
         if wanted.crops:
             save_crops(wanted.out_dir / CROPS, name.stem, shot.pixels, detections)
-        return Done(shot, detections, detections.draw(shot.pixels))
+        return Done(shot, detections, detections.draw(shot.pixels, in_place=True))
 
     def record(self, done: Done) -> None:
         """Counts a result and writes it where all results go."""

@@ -14,27 +14,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from utils.files import replacing, writing
+from utils.errors import ConfigError
+from utils.files import STDOUT, replacing, writing
 from utils.types import Detections
 
 CSV_COLUMNS = ("image", "frame", "class_id", "name", "score", "left", "top", "right", "bottom")
-STDOUT = Path("-")
 
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """Where all results go, by form; ``jsonl`` may be ``STDOUT``."""
+    """Where all results go, by form; one of them may be ``STDOUT``. ConfigError for more than one."""
 
     json: Path | None = None
     csv: Path | None = None
     coco: Path | None = None
     jsonl: Path | None = None
 
+    def __post_init__(self) -> None:
+        there = [option for option, path in self._given.items() if path == STDOUT]
+        if len(there) > 1:
+            raise ConfigError(f"{', '.join(there)}: -: only one of them can go to stdout: give the others a file")
+
     @property
     def paths(self) -> dict[str, Path]:
         """The files that were asked for, by the option that asks."""
-        given = {"--json": self.json, "--csv": self.csv, "--coco": self.coco, "--jsonl": self.jsonl}
-        return {option: path for option, path in given.items() if path and path != STDOUT}
+        return {option: path for option, path in self._given.items() if path != STDOUT}
+
+    @property
+    def fill_stdout(self) -> bool:
+        """Whether stdout is for results, and nothing else may go there."""
+        return STDOUT in self._given.values()
+
+    @property
+    def _given(self) -> dict[str, Path]:
+        forms = {"--json": self.json, "--csv": self.csv, "--coco": self.coco, "--jsonl": self.jsonl}
+        return {option: path for option, path in forms.items() if path}
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,18 +208,18 @@ class JsonLines(Log):
 
 @contextmanager
 def result_log(files: ResultFiles, header: Mapping[str, Any]) -> Iterator[ResultLog]:
-    """A ResultLog whose files appear when the block ends without error; only JSON lines are there at once.
+    """A ResultLog whose files appear when the block ends without error, on stdout too; JSON lines are there at once.
 
     ``header`` says how the results were made; ``class_names`` among it. FileError when a place cannot be written.
     """
     with ExitStack() as stack:
         logs: list[Log] = []
         if files.json:
-            logs.append(JsonDocument(stack.enter_context(_replacing_text(files.json)), header))
+            logs.append(JsonDocument(stack.enter_context(_whole(files.json)), header))
         if files.csv:
-            logs.append(CsvTable(stack.enter_context(_replacing_text(files.csv))))
+            logs.append(CsvTable(stack.enter_context(_whole(files.csv))))
         if files.coco:
-            logs.append(CocoDocument(stack.enter_context(_replacing_text(files.coco)), header))
+            logs.append(CocoDocument(stack.enter_context(_whole(files.coco)), header))
         if files.jsonl:
             logs.append(JsonLines(stack.enter_context(_stream(files.jsonl))))
         yield ResultLog(logs)
@@ -226,11 +240,18 @@ def detection_dicts(detections: Detections) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _replacing_text(path: Path) -> Iterator[TextIO]:
-    with (
-        replacing(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
+def _whole(path: Path) -> Iterator[TextIO]:
+    text: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    if path == STDOUT:
+        with tempfile.TemporaryFile("w+", **text) as file:
+            yield file
+            file.seek(0)
+            # The very bytes that a file would hold, whatever the terminal's encoding.
+            sys.stdout.flush()
+            shutil.copyfileobj(file.buffer, sys.stdout.buffer)
+            sys.stdout.flush()
+        return
+    with replacing(path) as temporary, temporary.open("w", **text) as file:
         yield file
 
 

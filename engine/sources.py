@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from engine.pipeline import Failure
 from utils.errors import ConfigError, DataError, UserError, did_you_mean
 from utils.image_headers import IMAGE_SUFFIXES, SUFFIXES, image_format
 from utils.images import MAX_FILE_BYTES
@@ -66,10 +67,11 @@ Input = ImageInput | VideoInput
 
 @dataclass(frozen=True)
 class Sources:
-    """All inputs, in the order given, each file once."""
+    """All inputs, in the order given, each file once. ``failed`` are those that are not there, with DataErrors."""
 
     images: tuple[ImageInput, ...]
     videos: tuple[VideoInput, ...]
+    failed: tuple[Failure, ...] = ()
 
     @property
     def files(self) -> list[Path]:
@@ -86,7 +88,7 @@ def find_sources(
     list_file: Path | None = None,
     stdin: BinaryIO | None = None,
 ) -> Sources:
-    """Resolves what stands on the command line.
+    """Resolves what stands on the command line. What cannot be used does not keep the others from being looked at.
 
     Args:
         arguments: image and video files, directories, glob patterns, webcam numbers, stream addresses, and ``-`` for
@@ -96,23 +98,30 @@ def find_sources(
         list_file: a text file with more sources, one a line.
         stdin: where ``-`` reads.
 
-    ConfigError where nothing has the name given, naming the nearest, and for an empty list; DataError for a directory
-    without pictures.
+    Where there is nothing else to look at, ConfigError for what has no such name, naming the nearest, and DataError for
+    a directory without pictures. ConfigError for an empty list.
     """
     images: dict[str, ImageInput] = {}
     videos: dict[str, VideoInput] = {}
+    failed: list[Failure] = []
     for found in _all_inputs(arguments, recursive, skip, list_file, stdin):
-        if isinstance(found, ImageInput):
+        if isinstance(found, Failure):
+            failed.append(found)
+        elif isinstance(found, ImageInput):
             images.setdefault(STDIN if found.data else os.path.abspath(found.path), found)
         else:
             key = os.path.abspath(found.place) if isinstance(found.place, Path) else str(found)
             videos.setdefault(key, found)
-    return Sources(tuple(images.values()), tuple(videos.values()))
+    if failed and not images and not videos:
+        first, more = failed[0].error, f"; nor can {len(failed) - 1} more sources be used" if failed[1:] else ""
+        raise type(first)(f"{first}{more}")
+    bad = (Failure(one.source, DataError(str(one.error))) for one in failed)
+    return Sources(tuple(images.values()), tuple(videos.values()), tuple(bad))
 
 
 def _all_inputs(
     arguments: Sequence[str], recursive: bool, skip: Path | None, list_file: Path | None, stdin: BinaryIO | None
-) -> Iterator[Input]:
+) -> Iterator[Input | Failure]:
     for argument in dict.fromkeys(arguments):
         if argument == STDIN and stdin is not None:
             data = stdin.read(MAX_FILE_BYTES)
@@ -122,7 +131,7 @@ def _all_inputs(
             else:
                 yield from _listed(data, "stdin", recursive, skip)
         else:
-            yield from _resolve(argument, recursive, skip)
+            yield from _tried(argument, "", recursive, skip)
     if list_file is not None:
         if not list_file.exists():
             raise ConfigError(f"{list_file}: no such list of sources{_nearest(list_file)}")
@@ -131,7 +140,7 @@ def _all_inputs(
             yield from _listed(file.readall(), str(list_file), recursive, skip)
 
 
-def _listed(data: bytes, name: str, recursive: bool, skip: Path | None) -> Iterator[Input]:
+def _listed(data: bytes, name: str, recursive: bool, skip: Path | None) -> Iterator[Input | Failure]:
     # Names of files need not be text; what comes back is then the very same bytes.
     text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     lines = [(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), start=1)]
@@ -139,10 +148,14 @@ def _listed(data: bytes, name: str, recursive: bool, skip: Path | None) -> Itera
     if not lines:
         raise ConfigError(f"{name}: is empty: give one source a line")
     for number, line in lines:
-        try:
-            yield from _resolve(line, recursive, skip)
-        except UserError as error:
-            raise type(error)(f"{name}: line {number}: {error}") from error
+        yield from _tried(line, f"{name}: line {number}: ", recursive, skip)
+
+
+def _tried(source: str, where: str, recursive: bool, skip: Path | None) -> Iterable[Input | Failure]:
+    try:
+        return _resolve(source, recursive, skip)
+    except UserError as error:
+        return [Failure(source, type(error)(f"{where}{error}"))]
 
 
 def _stdin_name(data: bytes) -> Path:

@@ -49,6 +49,9 @@ class VideoFile:
         open_regular(path, "input video")[0].close()
         self.path = path
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        self._bgr: np.ndarray | None = (
+            None  # one for all frames: memory that is new each time costs as much as decoding
+        )
         self._first = self._read() if self._capture.isOpened() else None
         if self._first is None:
             self.close()
@@ -74,8 +77,11 @@ class VideoFile:
         self._capture.release()
 
     def _read(self) -> ImageArray | None:
-        good, frame = self._capture.read()
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if good else None  # type: ignore[return-value]
+        good, frame = self._capture.read(self._bgr)
+        if not good:
+            return None
+        self._bgr = frame
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
 def of_size(frame: ImageArray, size_hw: tuple[int, int]) -> ImageArray:
@@ -95,6 +101,7 @@ class VideoSink:
         self.size_hw = size_hw
         self._temporary = temporary
         self._fps = fps
+        self._bgr = np.empty((*size_hw, 3), np.uint8)
         self._own = codec == OWN_CODEC
         backend, code = (cv2.CAP_OPENCV_MJPEG, "MJPG") if self._own else (cv2.CAP_FFMPEG, codec)
         # OpenCV's own writer takes whole rates only; the true one is put in the file at the end.
@@ -113,7 +120,7 @@ class VideoSink:
         """Appends a frame of ``size_hw``."""
         if frame_rgb.shape[:2] != self.size_hw:
             raise ValueError(f"frame of {frame_rgb.shape[:2]} in a video of {self.size_hw}")
-        self._writer.write(cv2.cvtColor(frame_rgb, cv2.COLOR_RGB2BGR))
+        self._writer.write(cv2.cvtColor(frame_rgb, cv2.COLOR_RGB2BGR, dst=self._bgr))
         self.frames += 1
 
     def finish(self) -> None:

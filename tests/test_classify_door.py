@@ -88,7 +88,7 @@ def test_a_bad_photo_is_reported_and_the_others_are_done(
     assert "a.jpg: is an HTML page" in capsys.readouterr().err
 
 
-def test_a_video_is_reported_and_the_photos_are_done(
+def test_a_video_or_what_is_missing_is_reported_and_the_photos_are_done(
     run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo, film, answers = next((data / "test" / "bar").iterdir()), tmp_path / "film.mp4", tmp_path / "found.json"
@@ -98,6 +98,11 @@ def test_a_video_is_reported_and_the_photos_are_done(
     assert [one["image"] for one in found["images"]] == [str(photo)]
     assert [one["image"] for one in found["failed"]] == [str(film)]
     assert f"{film}: is a video" in capsys.readouterr().err
+    assert door("predict", str(film), "gone.jpg", str(photo), "--weights", str(run), "--json", "-") == 3
+    out, err = capsys.readouterr()
+    assert [one["image"] for one in json.loads(out)["failed"]] == [str(film), "gone.jpg"]
+    assert "gone.jpg: no such file" in err
+    assert "probability" in err
     assert door("predict", str(film), "--weights", str(run)) == 2
 
 

@@ -59,6 +59,17 @@ def test_the_image_is_copied_and_the_frame_lies_on_the_box():
     assert (drawn[220:380, 120:280] == 128).all()
 
 
+def test_in_place_the_image_itself_is_drawn_onto_where_it_can_be():
+    image, found = grey(480, 640), detections([[100, 200, 300, 400]])
+    expected = draw_detections(image, found)
+    locked = image.copy()
+    locked.flags.writeable = False
+    assert (found.draw(locked, in_place=True) == expected).all()
+    assert (locked == 128).all()
+    assert found.draw(image, in_place=True) is image
+    assert (image == expected).all()
+
+
 def test_no_detections_change_nothing():
     image = np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype(np.uint8)
     assert (draw_detections(image, Detections.empty()) == image).all()
@@ -97,6 +108,16 @@ def test_labels_stay_inside_the_image_and_off_each_other():
     for i, a in enumerate(boxes):
         for b in boxes[:i]:
             assert min(a[2], b[2]) <= max(a[0], b[0]) or min(a[3], b[3]) <= max(a[1], b[1])
+
+
+def test_labels_stand_where_they_would_if_they_were_placed_one_by_one(monkeypatch):
+    rng = np.random.default_rng(4)
+    corners = rng.uniform(0, 350, (40, 2))
+    frames = np.hstack([corners, corners + rng.uniform(5, 130, (40, 2))]).astype(np.int64)
+    sizes = [(15, int(width)) for width in rng.integers(20, 100, 40)]
+    places = _place_labels(frames, sizes, (480, 480))
+    monkeypatch.setattr("utils.draw.PLACED_AT_ONCE", 1)
+    assert _place_labels(frames, sizes, (480, 480)) == places
 
 
 def test_a_label_stands_over_its_box_or_under_it_at_the_upper_edge():

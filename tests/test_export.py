@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,15 +23,17 @@ from engine.export import jobs, parity
 from engine.export.calibration import Calibration, climb
 from engine.inference import Predictor
 from engine.runtimes.choice import load_detector, load_exported
+from engine.timing import Speed
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists
 from tests.fake_predictor import write_picture
 from tests.small_run import lively_detector, noise, small_spec, write_run
 from utils.artifact import Artifact
-from utils.box_matching import agreement
+from utils.box_matching import Agreement, agreement
 from utils.door import run_door
 from utils.errors import ConfigError, FileError, ParityError
 from utils.export_formats import FORMATS
+from utils.postprocess import find_boxes
 from utils.records import write_annotation_list
 from utils.types import Detections, ImageArray, Record
 
@@ -337,34 +339,80 @@ def test_int8_needs_photos(run: Path) -> None:
         export.main([str(run), "--format", "onnx-int8"])
 
 
-def test_more_layers_stay_in_float_until_the_map_holds(checkpoint: Predictor, tmp_path: Path) -> None:
-    tried = climb([], checkpoint.model)
-    # MobileNets have no squeeze-and-excitation.
-    assert [one.in_float for one in tried] == [
-        ("logits",),
-        ("logits", "first convolution and output branches"),
-        ("logits", "first convolution and output branches", "head"),
-    ]
-    written, told = [], []
+def parity_of(artifact: Artifact, path: Path, map_50: float, max_abs: float = 0.1) -> parity.Parity:
+    """A report with this mAP; the checkpoint's is 0.9."""
+    speed = Speed(1, 1, 1.0, 1.0, 1.0)
+    sides = [parity.Measured([], speed, speed, value) for value in (0.9, map_50)]
+    return parity.Parity(path, artifact, 1, 0.5, Agreement(0, 0, 0, 0.0, 0.0), max_abs, 0.1, 10, *sides)
 
-    class Check:
-        reference, reporter = checkpoint, SimpleNamespace(say=told.append)
 
-        def compare(self, exported: Any, path: Path) -> Any:
-            good = len(written) == 2
-            return SimpleNamespace(problems=lambda: [] if good else ["mAP@0.5 is 0.1"], rung=len(written))
+class Quantised:
+    """Stands in for quantising and comparing: the files hold what is in float, ``maps`` are their mAP in turn."""
 
-    def write(predictor: Predictor, artifact: Artifact, path: Path, calibration: Calibration) -> None:
+    def __init__(self, checkpoint: Predictor, maps: Sequence[float]) -> None:
+        self.reference, self.maps = checkpoint, iter(maps)
+        self.told: list[str] = []
+        self.reporter = SimpleNamespace(say=self.told.append)
+
+    def write(self, predictor: Predictor, artifact: Artifact, path: Path, calibration: Calibration) -> None:
         assert artifact.in_float == calibration.in_float
-        written.append(calibration)
+        path.parent.mkdir()
+        place = path / "model.xml" if path.suffix == "" else path
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(", ".join(artifact.in_float))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(jobs.WRITERS, "onnx-int8", (write, "{}"))
-        patch.setattr(jobs, "load_exported", lambda path: None)
-        found = jobs._quantised("onnx-int8", tmp_path, Artifact(checkpoint.spec), tried, Check())
-    assert written == tried[:2]
-    assert found.rung == 2
-    assert told == [f"{tmp_path}: with logits in float: mAP@0.5 is 0.1"]
+    def compare(self, exported: Artifact, path: Path) -> parity.Parity:
+        value = next(self.maps)
+        return parity_of(exported, path, abs(value), max_abs=np.inf if value < 0 else 0.1)
+
+    def climb(self, tried: Sequence[Calibration], path: Path) -> parity.Parity:
+        def load(trial: Path) -> Artifact:
+            words = (trial / "model.xml" if trial.is_dir() else trial).read_text()
+            return Artifact(self.reference.spec, "int8", tuple(words.split(", ")))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(jobs.WRITERS, "onnx-int8", (self.write, "{}"))
+            patch.setattr(jobs, "load_exported", load)
+            return jobs._quantised("onnx-int8", path, Artifact(self.reference.spec), tried, self)
+
+
+LAYERS = ["logits", "first convolution and output branches", "head"]
+"""MobileNets have no squeeze-and-excitation."""
+
+
+@pytest.mark.parametrize(
+    ("maps", "kept"),
+    [
+        ([0.895], 1),
+        ([0.5, 0.893], 2),  # the first that is near enough
+        ([0.5, 0.8, 0.6], 2),  # none is: the nearest
+        ([0.5, 1.0, 0.8], 2),  # too good is as far off
+        ([0.85, 0.85, 0.85], 1),
+        ([-0.9, 0.5, 0.6], 3),  # a minus stands for outputs that are not finite
+    ],
+)
+@pytest.mark.parametrize("name", ["best_int8.onnx", "best_int8_openvino"])
+def test_more_layers_stay_in_float_until_the_map_holds_and_the_nearest_file_is_kept(
+    maps: list[float], kept: int, name: str, checkpoint: Predictor, tmp_path: Path
+) -> None:
+    tried = climb([], checkpoint.model)
+    assert [one.in_float for one in tried] == [tuple(LAYERS[:count]) for count in (1, 2, 3)]
+    check, path = Quantised(checkpoint, maps), tmp_path / "new" / name
+    found = check.climb(tried, path)
+    assert next(check.maps, None) is None  # no more were made than asked for
+    assert (found.path, found.artifact.in_float) == (path, tuple(LAYERS[:kept]))
+    assert (path / "model.xml" if path.is_dir() else path).read_text() == ", ".join(LAYERS[:kept])
+    assert [one.name for one in path.parent.iterdir()] == [name]
+    assert bool(check.told) == (len(maps) > 1)
+    assert any("kept is the nearest" in line for line in check.told) == (kept < len(maps))
+
+
+def test_an_int8_file_that_was_there_stays_until_another_is_chosen(checkpoint: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "best_int8.onnx"
+    path.write_text("older")
+    with pytest.raises(StopIteration):
+        Quantised(checkpoint, [0.5]).climb(climb([], checkpoint.model), path)
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [(path.name, "older")]
 
 
 def test_int8_too_far_off_ends_with_3(
@@ -391,7 +439,7 @@ PLAIN_OPENVINO = """
 import sys
 import numpy as np, openvino
 model = openvino.Core().compile_model(sys.argv[1] + "/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-found = model({"images": np.load(sys.argv[2]), "score": np.float32(sys.argv[4]), "iou": np.float32(sys.argv[5])})
+found = model({"images": np.load(sys.argv[2]), **dict(zip(("score", "iou"), map(np.float32, sys.argv[4:])))})
 np.savez(sys.argv[3], **{output.get_any_name(): value for output, value in found.items()})
 assert not {"engine", "utils", "nets", "tensorflow", "keras"} & set(sys.modules)
 """
@@ -416,6 +464,25 @@ def test_raw_outputs_in_a_fresh_process_without_our_code(
     found = in_a_fresh_process(raw_folder / file, inputs, tmp_path, program=program)
     for level, output in checkpoint.raw_graph(inputs).items():
         np.testing.assert_allclose(found[level], output, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "program"), [("onnx-int8", PLAIN), ("openvino-int8", PLAIN_OPENVINO), ("litert-int8", PLAIN_LITERT)]
+)
+def test_int8_files_give_our_boxes_in_a_fresh_process_without_our_code(
+    name: str, program: str, int8_folder: Path, tmp_path: Path
+) -> None:
+    need(name)
+    path = int8_folder / INT8_FILES[name]
+    detector = load_exported(path)
+    _, inputs = detector.prepare(noise(3, 6))
+    found = in_a_fresh_process(path, inputs, tmp_path, program=program)
+    boxes = find_boxes(found, detector.spec, SCORE, IOU)
+    for theirs, ours in zip(boxes, detector.find(inputs, SCORE, IOU), strict=True):
+        assert len(ours.scores) > 5
+        assert theirs.class_ids.tolist() == ours.class_ids.tolist()
+        np.testing.assert_allclose(theirs.scores, ours.scores, atol=1e-4)
+        np.testing.assert_allclose(theirs.boxes_xyxy, ours.boxes_xyxy, atol=1e-4)
 
 
 def test_openvino_finds_our_boxes_in_a_fresh_process(nms_folder: Path, checkpoint: Predictor, tmp_path: Path) -> None:

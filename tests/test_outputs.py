@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,9 +11,10 @@ import pytest
 
 from engine.label_files import detection_text, voc_xml, yolo_text
 from engine.outputs import folder_name, save_crops, save_picture
-from engine.result_log import CSV_COLUMNS, STDOUT, ResultFiles, detection_dicts, result_log
+from engine.result_log import CSV_COLUMNS, ResultFiles, detection_dicts, result_log
 from utils.annotations import fit_to_image, parse_annotation
-from utils.errors import DataError
+from utils.errors import ConfigError, DataError
+from utils.files import STDOUT
 from utils.images import read_image
 from utils.problems import Problems
 from utils.types import Detections
@@ -123,6 +125,33 @@ def test_json_lines_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     write_all(tmp_path, jsonl=STDOUT)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["image"] for line in lines] == ["a.jpg", "b.jpg", "caf\udce9.mp4", "c.jpg"]
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "coco"])
+def test_on_stdout_there_are_the_bytes_of_the_file_once_all_is_done(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A terminal that knows no Chinese.
+    stdout = io.TextIOWrapper(io.BytesIO(), "ascii", errors="backslashreplace")
+    monkeypatch.setattr("sys.stdout", stdout)
+    write_all(tmp_path, **{form: tmp_path / "file"})
+    assert stdout.buffer.getvalue() == b""
+    write_all(tmp_path, **{form: STDOUT})
+    assert stdout.buffer.getvalue() == (tmp_path / "file").read_bytes() != b""
+
+    def fail() -> None:
+        with result_log(ResultFiles(**{form: STDOUT}), HEADER) as log:
+            log.add("a.jpg", (40, 60), FOUND)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert stdout.buffer.getvalue() == (tmp_path / "file").read_bytes()
+
+
+def test_only_one_form_goes_to_stdout() -> None:
+    with pytest.raises(ConfigError, match="--csv, --jsonl: -: only one of them can go to stdout"):
+        ResultFiles(json=Path("a.json"), csv=STDOUT, jsonl=STDOUT)
 
 
 def test_a_log_of_failed_work_does_not_appear(tmp_path: Path) -> None:

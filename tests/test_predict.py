@@ -21,6 +21,9 @@ import engine.video_prediction
 import predict
 from engine.live import LiveVideo
 from engine.outputs import folder_name
+from engine.predict_all import predict_all
+from engine.prediction import PredictOptions
+from engine.sources import find_sources
 from engine.timing import measure_speed
 from engine.video import VideoFile, writing_video
 from engine.viewer import Viewer, open_viewer
@@ -28,9 +31,11 @@ from tests.conftest import ROOT
 from tests.fake_predictor import FakePredictor, install, picture, write_picture
 from tests.test_video import Capture, opener
 from utils.door import run_door
+from utils.draw import overlay_heat
 from utils.errors import FileError
 from utils.palette import class_colour
 from utils.problems import FailFast
+from utils.progress import Quiet
 from utils.voc import load_ground_truth
 
 BOX = [10.0, 20.0, 40.0, 50.0]
@@ -119,6 +124,7 @@ def test_text_table_crops_heat_and_counts(place, fake, capsys):
     heat = np.asarray(Image.open("out/heatmaps/a.png")).astype(int)
     assert heat.shape == (60, 80, 3)
     assert heat[35, 25].sum() > 2 * heat[5, 5].sum()
+    assert (heat == overlay_heat(picture(), fake.objectness_map(picture()))).all()  # the photo, without drawn boxes
     told = capsys.readouterr().out
     assert "in/a.png: 1 red thing" in told
     assert "in/none.png: nothing found" in told
@@ -159,6 +165,18 @@ def test_json_lines_on_stdout_are_alone_there(place, fake, capsys):
     assert "2 images: 2 red thing" in err
 
 
+@pytest.mark.parametrize("form", ["--json", "--csv", "--coco"])
+def test_a_document_on_stdout_is_alone_there(place, fake, capfdbinary, form):
+    write_picture("in/a.png", picture())
+    assert run("in", form, "-", "--count", "--fps") == 0
+    out, err = capfdbinary.readouterr()
+    assert run("in", form, "file") == 0
+    assert out == (place / "file").read_bytes()
+    assert b"1 image: 1 red thing" in err
+    assert b"median ms" in err
+    assert not os.path.exists("-")
+
+
 def test_an_image_or_a_list_comes_through_stdin(place, fake, monkeypatch, capsys):
     write_picture("in/a.png", picture())
     write_picture("in/b.bmp", picture())
@@ -187,6 +205,26 @@ def test_a_bad_image_does_not_stop_the_others(place, fake, capsys):
     assert "in/b.png: " in err
     assert "in/thin.png: 300x1 px: too thin" in err
     assert "Traceback" not in err
+
+
+def test_a_missing_source_does_not_stop_the_others(place, fake, capsys):
+    write_picture("in/a.png", picture())
+    (place / "empty").mkdir()
+    (place / "list.txt").write_text("in/b.png\n")
+    missing = ("gone.mp4", "empty", "*.gif")
+    assert run(*missing, "in/a.png", "--source-list", "list.txt", "--json", "all.json", "--jsonl", "all.jsonl") == 3
+    assert os.listdir("out") == ["a.png"]
+    found = document()
+    assert [entry["image"] for entry in found["images"]] == ["in/a.png"]
+    assert [entry["image"] for entry in found["failed"]] == [*missing, "in/b.png"]
+    assert found["failed"][3]["error"].startswith("list.txt: line 1: in/b.png: no such file")
+    assert len((place / "all.jsonl").read_text().splitlines()) == 5
+    out, err = capsys.readouterr()
+    assert "4 inputs could not be used" in out
+    # Said before the work, which may take long, and again at its end.
+    first, *_, last = err.splitlines()
+    assert first == "gone.mp4: no such file or directory: going on without it"
+    assert last == found["failed"][3]["error"]
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "CMYK", "I;16"])
@@ -239,6 +277,8 @@ def test_inputs_of_one_name_are_both_kept(place, fake):
         (["--source-list", "best"], 2, "best: is empty"),
         (["in", "--coco", "in/a.png"], 2, "one of the inputs"),
         (["in", "--jsonl", "best"], 2, "--jsonl: best: is the weights file"),
+        (["in", "--json", "-", "--jsonl", "-"], 2, "--json, --jsonl: -: only one of them can go to stdout"),
+        (["gone.mp4", "inn", "*.gif"], 2, "gone.mp4: no such file or directory; nor can 2 more sources be used"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(place, monkeypatch, capsys, arguments, code, says):
@@ -407,6 +447,17 @@ def test_speed_is_measured_after_a_warm_up(place, fake, capsys):
     assert (speed.batch_size, speed.batches) == (2, 5)
     assert 0 < speed.median_ms <= speed.p95_ms
     assert measure_speed(FakePredictor(), [picture()], 1, limit_s=0.0).batches == 3
+
+
+def test_what_is_kept_for_timing_is_what_was_read(place, fake):
+    write_picture("in/a.png", picture())
+    make_video("in/b.mp4", frames=3)
+    options = PredictOptions(place / "out", batch_size=3)
+    summary = predict_all(fake, find_sources(["in"]), options, Quiet())
+    assert len(summary.samples) == 3
+    assert (summary.samples[0] == picture()).all()
+    with closing(VideoFile(Path("in/b.mp4"))) as video:
+        assert np.array_equal(summary.samples[1:], video.read(2))
 
 
 def test_names_that_are_not_text_survive(place, fake):

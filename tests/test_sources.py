@@ -112,13 +112,21 @@ def test_stdin_is_told_apart_by_what_it_holds(tree):
     [
         (b"", ConfigError, "stdin: is empty"),
         (b"\r\n\n", ConfigError, "stdin: is empty"),
-        (b"in/a.jpg\nin/a.jgp", ConfigError, "stdin: line 2: in/a.jgp: no such file"),
+        (b"in/b.jgp\nin/a.jgp", ConfigError, "stdin: line 1: in/b.jgp: no such file.*; nor can 1 more"),
         (b"-", ConfigError, "stdin: line 1: -: no such file"),
     ],
 )
 def test_what_is_wrong_with_a_list_is_said_with_its_line(tree, data, error, says):
     with pytest.raises(error, match=says):
         find_sources(["-"], stdin=io.BytesIO(data))
+
+
+def test_what_is_missing_is_told_with_what_is_there(tree):
+    (tree.parent / "none").mkdir()
+    found = find_sources(["none", "in/a.jpg", "-"], stdin=io.BytesIO(b"in/b.PNG\nin/a.jgp"))
+    assert paths(found) == ["in/a.jpg", "in/b.PNG"]
+    assert [(one.source, one.error.exit_code) for one in found.failed] == [("none", 3), ("in/a.jgp", 3)]
+    assert "stdin: line 2: in/a.jgp: no such file or directory; did you mean 'a.jpg'?" in str(found.failed[1].error)
 
 
 def images(*names: str) -> Sources:

@@ -52,7 +52,7 @@ def predict_arguments(words: Sequence[str]) -> Any:
     _add_network(made)
     add("--top", type=count, default=5, metavar="N", help="how many classes to name (default: 5)")
     add("--batch", type=count, default=16, metavar="N", help="images given to the network at once (default: 16)")
-    add("--json", type=Path, metavar="FILE", help="all answers as one JSON document")
+    add("--json", type=Path, metavar="FILE", help="all answers as one JSON document; - is stdout")
     add("--recursive", action="store_true", help="search the directories below a directory, too")
     add("--ignore-exif", action="store_true", help="leave the EXIF orientation of photos alone")
     given = _with_weights_file(made.parse_args(words))

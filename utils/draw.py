@@ -16,6 +16,8 @@ from utils.types import Detections, FloatArray, ImageArray, IntArray
 SMALLEST_FONT_PX = 9
 CROWD = 25
 """From this many boxes on the labels become smaller, down to three quarters."""
+PLACED_AT_ONCE = 64
+"""Labels whose spots are held against all boxes at once, so that memory stays small however many there are."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,11 @@ class Style:
         return cls(line=max(1, round(side / 220)), font=font if min(height, width) >= 4 * font else 0)
 
 
-def draw_detections(image_rgb: ImageArray, detections: Detections) -> ImageArray:
-    """A copy of ``image_rgb`` [H, W, 3] uint8 with a box, name and score for every detection."""
+def draw_detections(image_rgb: ImageArray, detections: Detections, in_place: bool = False) -> ImageArray:
+    """``image_rgb`` [H, W, 3] uint8 with a box, name and score for every detection; see ``draw_boxes``."""
     scores = [f"{score:.2f}" for score in detections.scores.tolist()]
-    return draw_boxes(
-        image_rgb, detections.boxes_xyxy, detections.class_ids, detections.names, scores, detections.scores
-    )
+    what = detections.boxes_xyxy, detections.class_ids, detections.names
+    return draw_boxes(image_rgb, *what, scores, detections.scores, in_place)
 
 
 def draw_boxes(
@@ -50,6 +51,7 @@ def draw_boxes(
     names: Sequence[str],
     tails: Sequence[str] | None = None,
     priorities: FloatArray | None = None,
+    in_place: bool = False,
 ) -> ImageArray:
     """A copy of ``image_rgb`` with labelled boxes; small boxes lie over large ones, labels over all boxes.
 
@@ -60,8 +62,10 @@ def draw_boxes(
         names: N texts in any script; one too wide for the photo is shortened.
         tails: N short texts after the names that are never shortened, such as scores.
         priorities: [N]; the highest gets the best place for its label. Default: largest boxes first.
+        in_place: draw onto ``image_rgb`` itself where it can be written to, which saves the copy of a large image.
     """
-    canvas = np.array(image_rgb, np.uint8, order="C")
+    copied = not (in_place and image_rgb.flags.writeable)
+    canvas = np.array(image_rgb, np.uint8, order="C", copy=copied or None)
     height, width = canvas.shape[:2]
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     sides = np.minimum(boxes[:, 2:], (width, height)) - np.maximum(boxes[:, :2], 0)
@@ -153,55 +157,47 @@ def _place_labels(
     frames: IntArray, sizes_hw: Sequence[tuple[int, int]], size_hw: tuple[int, int]
 ) -> list[tuple[int, int]]:
     """Left and top of each label: where it covers no earlier label, little of other boxes, and is near its corner."""
-    height, width = size_hw
     placed = np.zeros((len(frames), 4))
-    for index, (frame, (label_h, label_w)) in enumerate(zip(frames, sizes_hw, strict=True)):
-        left, top, right, bottom = frame.tolist()
-        wished = np.array(
-            [
-                (left, top - label_h),
-                (right - label_w, top - label_h),
-                (left, bottom),
-                (right - label_w, bottom),
-                (left, top),
-                (right - label_w, top),
-                (left, bottom - label_h),
-                (right - label_w, bottom - label_h),
-                (right, top),
-                (left - label_w, top),
-            ]
-        )
-        corners = np.clip(wished, 0, (max(0, width - label_w), max(0, height - label_h)))
-        spots = np.hstack([corners, corners + np.array((label_w, label_h))])
-        moved = np.abs(corners - wished).sum(axis=1) / label_h
-        others = np.delete(frames, index, axis=0)
-        cost = (
-            20 * _covered_share(spots, placed[:index])
-            + 0.5 * moved
-            + 0.6 * _covered_share(spots, frame[None])
-            + 1.0 * _hidden_share(spots, frame[None])
-            + 0.3 * _hidden_share(spots, others)
-            + 0.08 * np.arange(len(spots))
-        )
-        best = int(cost.argmin())
-        placed[index] = spots[best]
+    sizes = np.array(sizes_hw).reshape(-1, 2)
+    for start in range(0, len(frames), PLACED_AT_ONCE):
+        some = np.arange(start, min(start + PLACED_AT_ONCE, len(frames)))
+        spots, costs = _spots(frames, some, sizes[some], size_hw)
+        for index, places, cost in zip(some.tolist(), spots, costs, strict=True):
+            best, earlier = int(cost.argmin()), placed[:index]
+            # The cheapest spot stays that if it is free: an earlier label only ever makes one dearer.
+            if _overlap_area(places[best : best + 1], earlier).any():
+                covered = _overlap_area(places, earlier).sum(axis=1) / sizes[index].prod()
+                best = int((20 * covered + cost).argmin())
+            placed[index] = places[best]
     return [(int(left), int(top)) for left, top in placed[:, :2]]
 
 
-def _overlap_area(spots: FloatArray, boxes: FloatArray | IntArray) -> FloatArray:
+def _spots(
+    frames: IntArray, some: IntArray, sizes_hw: IntArray, size_hw: tuple[int, int]
+) -> tuple[IntArray, FloatArray]:
+    """Where the labels of ``some`` [L] of the frames may stand, [L, 10, 4], and the cost of it, [L, 10]."""
+    left, top, right, bottom = frames[some].T
+    label_h, label_w = sizes_hw.T
+    x = [left, right - label_w, left, right - label_w, left, right - label_w, left, right - label_w]
+    y = [top - label_h, top - label_h, bottom, bottom, top, top, bottom - label_h, bottom - label_h]
+    wished = np.array([[*x, right, left - label_w], [*y, top, top]]).T
+    label_wh = sizes_hw[:, None, ::-1]
+    corners = np.clip(wished, 0, np.maximum(0, np.array(size_hw[::-1]) - label_wh))
+    spots = np.concatenate([corners, corners + label_wh], axis=-1)
+    moved = np.abs(corners - wished).sum(axis=-1) / label_h[:, None]
+    overlaps = _overlap_area(spots.reshape(-1, 4), frames).reshape(len(some), -1, len(frames))
+    own = np.arange(len(some)), slice(None), some
+    on_own = overlaps[own] / (label_w * label_h)[:, None]
+    hidden = overlaps / (frames[:, 2:] - frames[:, :2]).prod(axis=1)
+    own_hidden = hidden[own]
+    hidden[own] = 0
+    wish = 0.08 * np.arange(spots.shape[1])
+    return spots, 0.5 * moved + 0.6 * on_own + own_hidden + 0.3 * hidden.sum(axis=-1) + wish
+
+
+def _overlap_area(spots: FloatArray | IntArray, boxes: FloatArray | IntArray) -> FloatArray:
     """[S, 4], [N, 4] -> [S, N] square pixels."""
-    low = np.maximum(spots[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(spots[:, None, 2:], boxes[None, :, 2:])
-    return np.maximum(high - low, 0).prod(axis=-1)
-
-
-def _covered_share(spots: FloatArray, boxes: FloatArray | IntArray) -> FloatArray:
-    """How much of each spot the boxes lie under, as a share of the spot. [S, 4], [N, 4] -> [S]."""
-    sides = spots[:, 2:] - spots[:, :2]
-    return _overlap_area(spots, boxes).sum(axis=1) / sides.prod(axis=1)
-
-
-def _hidden_share(spots: FloatArray, boxes: FloatArray | IntArray) -> FloatArray:
-    """How much of the boxes each spot would hide, summed over the boxes. [S, 4], [N, 4] -> [S]."""
-    sides = boxes[:, 2:] - boxes[:, :2]
-    return (_overlap_area(spots, boxes) / sides.prod(axis=1)).sum(axis=1)
+    left, top, right, bottom = spots.T[..., None]
+    width = np.minimum(right, boxes[:, 2]) - np.maximum(left, boxes[:, 0])
+    height = np.minimum(bottom, boxes[:, 3]) - np.maximum(top, boxes[:, 1])
+    return np.maximum(width, 0) * np.maximum(height, 0)

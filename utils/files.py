@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from utils.errors import ConfigError, FileError
 
+STDOUT = Path("-")
+"""What stands for standard output where a file for results is asked for."""
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}(\.[^.]*)?")
 
 
@@ -55,6 +58,16 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.rglob(".*"):
         if _LEFTOVER.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
+
+
+def write_results(path: Path, text: str) -> None:
+    """``write_atomically``, or for ``STDOUT`` the same bytes there, whatever the terminal's encoding."""
+    if path == STDOUT:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.flush()
+    else:
+        write_atomically(path, text)
 
 
 def write_atomically(path: str | Path, content: bytes | str, sync: bool = True) -> None:

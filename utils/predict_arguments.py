@@ -62,8 +62,8 @@ def _add_inputs(made: Parser) -> None:
 def _add_results(made: Parser) -> None:
     add = made.add_argument_group("results").add_argument
     add("--out", default="predictions", type=Path, metavar="DIR", help="where results go (default: predictions)")
-    add("--json", type=Path, metavar="FILE", help="all detections as one JSON document")
-    add("--jsonl", type=Path, metavar="FILE", help="a line of JSON an image as soon as it is done; - for stdout")
+    add("--json", type=Path, metavar="FILE", help="all detections as one JSON document; here and below - is stdout")
+    add("--jsonl", type=Path, metavar="FILE", help="a line of JSON an image as soon as it is done")
     add("--csv", type=Path, metavar="FILE", help="all detections as a table, one a row")
     add("--coco", type=Path, metavar="FILE", help="all detections in COCO's JSON, with images and categories")
     add("--txt", action="store_true", help="DIR/txt/NAME.txt: name score left top right bottom")

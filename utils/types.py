@@ -118,8 +118,11 @@ class Detections:
             "names": list(self.names),
         }
 
-    def draw(self, image_rgb: ImageArray) -> ImageArray:
-        """A copy of ``image_rgb`` [H, W, 3] uint8 with the boxes and their labels drawn in."""
+    def draw(self, image_rgb: ImageArray, in_place: bool = False) -> ImageArray:
+        """A copy of ``image_rgb`` [H, W, 3] uint8 with the boxes and their labels drawn in.
+
+        ``in_place``: draw onto ``image_rgb`` itself where it can be written to.
+        """
         from utils.draw import draw_detections  # drawing needs OpenCV and fonts; holding results does not
 
-        return draw_detections(image_rgb, self)
+        return draw_detections(image_rgb, self, in_place)

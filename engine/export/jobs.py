@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.evaluation import ground_truths_for
 from engine.export.calibration import Calibration, climb
+from engine.export.folders import replacing_folder
 from engine.export.graph import versions
 from engine.export.images import photos_of_list, photos_to_compare
 from engine.export.parity import Parity, ParityCheck
@@ -21,6 +24,7 @@ from engine.inference import Predictor
 from engine.runtimes.choice import load_exported
 from utils.artifact import Artifact, Precision
 from utils.export_formats import FORMATS
+from utils.files import replacing, writing
 from utils.progress import Reporter
 from utils.records import read_annotation_list
 
@@ -91,12 +95,31 @@ def export_all(request: ExportRequest, reporter: Reporter) -> Iterator[Parity]:
 
 
 def _quantised(name: str, path: Path, artifact: Artifact, ladder: Sequence[Calibration], check: ParityCheck) -> Parity:
-    """Writes an int8 file, again with more layers in float as long as its mAP is too far off and there are more."""
-    for calibration in ladder:
-        marked = replace(artifact, precision="int8", in_float=calibration.in_float)
-        WRITERS[name][0](check.reference, marked, path, calibration)
-        parity = check.compare(load_exported(path), path)
-        if not (problems := parity.problems()):
-            break
-        check.reporter.say(f"{path}: with {', '.join(calibration.in_float)} in float: {'; '.join(problems)}")
-    return parity
+    """Writes an int8 file, again with more layers in float as long as its mAP is too far off and there are more.
+
+    Where none is near enough, ``path`` is the nearest. Until one is chosen, what was there before stays.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trials = tempfile.TemporaryDirectory(dir=path.parent, prefix=".")
+    tried: list[tuple[Parity, Path]] = []
+    with trials as folder:
+        for number, calibration in enumerate(ladder):
+            trial = Path(folder) / str(number) / path.name
+            marked = replace(artifact, precision="int8", in_float=calibration.in_float)
+            WRITERS[name][0](check.reference, marked, trial, calibration)
+            parity = replace(check.compare(load_exported(trial), trial), path=path)
+            tried.append((parity, trial))
+            if not (problems := parity.problems()):
+                break
+            check.reporter.say(f"{path}: with {_in_words(parity)} in float: {'; '.join(problems)}")
+        best, chosen = min(tried, key=lambda one: one[0].map_gap)  # of equals the first, with the least in float
+        if best is not parity:
+            check.reporter.say(f"{path}: kept is the nearest, with {_in_words(best)} in float")
+        with (replacing_folder if chosen.is_dir() else replacing)(path) as new:
+            os.replace(chosen, new)
+    return best
+
+
+def _in_words(parity: Parity) -> str:
+    return ", ".join(parity.artifact.in_float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,16 @@ class Parity:
     def tolerance(self) -> Tolerance:
         """What is allowed at this precision."""
         return TOLERANCES[self.artifact.precision]
+
+    @property
+    def map_gap(self) -> float:
+        """How far the mAP@0.5 lies from the checkpoint's, for choosing among files; 0 where it was not measured."""
+        before, after = self.reference.map_50, self.measured.map_50
+        if self.max_abs is not None and not np.isfinite(self.max_abs):
+            return math.inf
+        if before is None or after is None:
+            return 0.0
+        return math.inf if math.isnan(after - before) else abs(after - before)
 
     def problems(self) -> list[str]:
         """What lies beyond the tolerance."""
