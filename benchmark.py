@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.arguments import Parser, count
+from utils.artifact_files import find_weights
 from utils.door import run_door
 from utils.export_formats import FORMATS
 from utils.progress import Reporter
@@ -18,10 +19,11 @@ DESCRIPTION = """Compare every runtime and precision of a trained detector on th
 
   python benchmark.py logs/first --list lists/2007_val.txt
   python benchmark.py logs/first --format onnx onnx-int8 --calibrate lists/2007_train.txt --out compared
+  taskset -c 0 python benchmark.py logs/first --format onnx --files logs/first/export/best_half.onnx     on one core
 
 Exports what is missing, or older than the checkpoint, as export.py does. Then all detectors take turns, each in a
-process of its own: milliseconds from photo to boxes, images a second in batches, memory, and with --list mAP. A format
-that cannot run here says why. Writes a table, benchmark.json and benchmark.png.
+process of its own: milliseconds from photo to boxes, images a second in batches, CPU time, memory, and with --list mAP.
+A format that cannot run here says why. Writes a table, benchmark.json and benchmark.png.
 Needs: pip install -r requirements-export.txt"""
 EPILOG = "exit codes: 0 done, whatever could run; 2 usage; 4 a file could not be read or written."
 
@@ -33,6 +35,7 @@ def arguments(argv: Sequence[str] | None) -> Any:
     add = made.add_argument
     add("weights", metavar="RUN", help="run directory, or a checkpoint such as logs/first/best")
     add("--format", nargs="+", choices=FORMATS, metavar="NAME", help=f"only these: {', '.join(FORMATS)}")
+    add("--files", nargs="+", type=Path, default=(), metavar="FILE", help="further exported files, as they are")
     add("--list", metavar="LIST", help="annotation list: measure mAP on it, and time its photos")
     add("--calibrate", metavar="LIST", help="photos that set the ranges of int8 (default: the run's training list)")
     add("--batch", type=count, default=8, metavar="N", help="images at once for the throughput (default: 8)")
@@ -58,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = checkpoint.parent
     exports, out = given.exports or folder / "export", given.out or folder / "benchmark"
     formats = tuple(dict.fromkeys(given.format or FORMATS))
-    how = (given.list, given.calibrate, given.batch, given.rounds)
+    files = [find_weights(path) for path in dict.fromkeys(given.files)]
+    how = (given.list, given.calibrate, given.batch, given.rounds, files)
     rows = run_benchmark(BenchmarkRequest(checkpoint, exports, formats, *how), Reporter())
     machine = machine_in_words()
     about = {"checkpoint": str(checkpoint), "list": given.list, "batch": given.batch, "machine": machine}

@@ -29,7 +29,10 @@ class WorkerError(Exception):
 
 @dataclass(frozen=True)
 class BenchmarkRequest:
-    """What is wanted. ``list_file`` and ``calibrate`` are annotation lists; ``formats`` those of export.py."""
+    """What is wanted. ``list_file`` and ``calibrate`` are annotation lists; ``formats`` those of export.py.
+
+    ``files`` are further exported files to be measured as they are.
+    """
 
     checkpoint: Path
     exports: Path
@@ -38,6 +41,7 @@ class BenchmarkRequest:
     calibrate: str | None = None
     batch_size: int = 8
     rounds: int = 10
+    files: Sequence[Path] = ()
 
 
 def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> list[Row]:
@@ -49,6 +53,7 @@ def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> list[Row]:
     rows = {CHECKPOINT: Row(CHECKPOINT, request.checkpoint)}
     for name in request.formats:
         rows[name] = _exported(request, name, reporter)
+    rows |= {str(path): Row(path.name, path) for path in request.files}
     with ExitStack() as stack:
         asks: dict[str, Callable[..., Any]] = {}
         for name, row in rows.items():
@@ -83,10 +88,12 @@ def _time(
                 del asks[name]
     for name in list(asks):
         median_ms, p95_ms = (1000 * np.percentile([wall for wall, _ in singles[name]], (50, 95))).tolist()
+        cpu_alone_s = float(np.median([cpu for _, cpu in singles[name]]))
         wall_s, cpu_s = np.median(batches[name], axis=0).tolist()
         with _noting(rows, name):
             measured = {"median_ms": median_ms, "p95_ms": p95_ms, "images_per_s": request.batch_size / wall_s}
-            measured |= {"cpu_ms": 1000 * cpu_s / request.batch_size, "peak_mb": asks[name]("memory")}
+            measured |= {"cpu_ms": 1000 * cpu_s / request.batch_size, "cpu_alone_ms": 1000 * cpu_alone_s}
+            measured["peak_mb"] = asks[name]("memory")
             rows[name] = replace(rows[name], **measured)
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -32,7 +34,7 @@ def test_the_table_holds_every_row_in_eighty_columns_and_says_why_one_is_empty()
     text = console.export_text()
     assert "…" not in text
     assert "litert: is not installed" in text
-    for number in ("80.0", "95.5", "45.0", "170", "0.7950"):
+    for number in ("80.0", "95.5", "45.0", "150.0", "170", "0.7950"):
         assert number in text
 
 
@@ -117,8 +119,25 @@ def test_detectors_take_turns_and_what_cannot_run_says_why(monkeypatch, checkpoi
     assert detectors.asked == ["best", "best", "best.onnx", "best.onnx"] * 3
     first = rows[0]
     assert (first.median_ms, first.p95_ms, first.images_per_s, first.cpu_ms) == pytest.approx((100, 100, 10, 50))
+    assert first.cpu_alone_ms == pytest.approx(50)
     assert (first.peak_mb, first.map_50, first.runtime) == (100.0, 0.5, "some runtime")
     assert rows[2].images_per_s is None
+
+
+def test_further_files_are_measured_as_they_are(monkeypatch, checkpoint):
+    detectors = Detectors()
+    files = [Path("a/best_half.onnx"), Path("b/best_half.onnx")]
+    rows = run(monkeypatch, checkpoint, detectors, calibrate="list.txt", files=files)
+    assert [(row.name, row.path) for row in rows[4:]] == [("best_half.onnx", file) for file in files]
+    assert all(row.cpu_ms for row in rows)
+    assert detectors.asked[-2:] == ["best_half.onnx"] * 2
+    assert detectors.exported == ["onnx", "saved_model", "onnx-int8"]
+
+
+def test_a_long_name_is_folded_and_no_number_is_lost():
+    console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(benchmark_table([*ROWS, replace(ROWS[1], name="best_nms_dynamic_half_openvino")], "best", 8))
+    assert "…" not in console.export_text()
 
 
 def test_a_detector_that_dies_does_not_end_the_others(monkeypatch, checkpoint):
@@ -158,6 +177,10 @@ def test_the_machine_in_words_and_its_memory():
 def test_the_door_refuses_what_it_does_not_know(tmp_path, capsys):
     assert run_door(lambda: benchmark.main([str(tmp_path)])) == 4
     assert run_door(lambda: benchmark.main([str(tmp_path), "--format", "onyx"])) == 2
+    (tmp_path / "best").touch()
+    assert run_door(lambda: benchmark.main([str(tmp_path), "--files", str(tmp_path / "best_half.onnx")])) == 4
+    assert "best_half.onnx" in capsys.readouterr().err
+    assert run_door(lambda: benchmark.main([str(tmp_path), "--format", "onyx"])) == 2
     assert "onyx" in capsys.readouterr().err
 
 
@@ -169,8 +192,16 @@ def test_a_whole_benchmark_of_a_small_run(tmp_path, monkeypatch, capsys):
 
     write_run(tmp_path / "run")
     monkeypatch.chdir(ROOT)
-    assert benchmark.main([str(tmp_path / "run"), "--format", "onnx", "--rounds", "2"]) is None
+    words = [str(tmp_path / "run"), "--format", "onnx", "--rounds", "2"]
+    assert benchmark.main(words) is None
+    shutil.move(tmp_path / "run" / "export" / "best.onnx", tmp_path / "moved.onnx")
+    assert benchmark.main([*words, "--files", str(tmp_path / "moved.onnx")]) is None
     document = json.loads((tmp_path / "run" / "benchmark" / "benchmark.json").read_text())
-    assert [row["problem"] for row in document["rows"]] == ["", ""]
+    assert [(row["name"], row["problem"]) for row in document["rows"]] == [
+        ("checkpoint", ""),
+        ("onnx", ""),
+        ("moved.onnx", ""),
+    ]
     assert all(row["images_per_s"] > 0 and row["peak_mb"] > 50 for row in document["rows"])
+    assert all(row["cpu_ms"] > 0 and row["cpu_alone_ms"] > 0 for row in document["rows"])
     assert (tmp_path / "run" / "benchmark" / "benchmark.png").stat().st_size > 5000

@@ -29,8 +29,9 @@ BAR_IN = 0.5
 class Row:
     """One detector: times from photo to boxes, alone; throughput in batches; the most memory its process held.
 
-    ``cpu_ms`` is processor time an image in batches, which other work on the machine moves less. ``map_50`` is VOC
-    mAP@0.5. ``problem`` says why there are no numbers, ``note`` what the export's report found.
+    ``cpu_ms`` and ``cpu_alone_ms`` are processor time an image, in batches and alone, which other work on the machine
+    moves less. ``map_50`` is VOC mAP@0.5. ``problem`` says why there are no numbers, ``note`` what the export's report
+    found.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Row:
     map_50: float | None = None
     problem: str = ""
     note: str = ""
+    cpu_alone_ms: float | None = None
 
 
 def benchmark_table(rows: Sequence[Row], title: str, batch_size: int) -> Table:
@@ -53,13 +55,15 @@ def benchmark_table(rows: Sequence[Row], title: str, batch_size: int) -> Table:
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-    for heading in ("format", "runtime", "precision"):
+    table.add_column("format", overflow="fold")
+    for heading in ("runtime", "precision"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("median\nms", "p95\nms", f"images/s\nby {batch_size}", "peak\nMB", "mAP\n@0.5"):
+    batch = f"by {batch_size}"
+    for heading in ("median\nms", "p95\nms", f"img/s\n{batch}", f"CPU ms\n{batch}", "peak\nMB", "mAP\n@0.5"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        numbers = ((row.median_ms, ".1f"), (row.p95_ms, ".1f"), (row.images_per_s, ".1f"), (row.peak_mb, ".0f"))
-        cells = [_shown(value, form) for value, form in (*numbers, (row.map_50, ".4f"))]
+        tenths = (row.median_ms, row.p95_ms, row.images_per_s, row.cpu_ms)
+        cells = [_shown(value, ".1f") for value in tenths] + [_shown(row.peak_mb, ".0f"), _shown(row.map_50, ".4f")]
         table.add_row(row.name, row.runtime or UNDEFINED, row.precision or UNDEFINED, *cells)
     remarks = [f"{row.name}: {text}" for row in rows for text in (row.problem, row.note) if text]
     if remarks:
