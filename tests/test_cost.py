@@ -57,7 +57,8 @@ def test_the_command_prints_what_was_asked_for_and_nothing_else() -> None:
     assert first["head_widths"] == [32, 64, 128]
     assert first["detector_parameters"] > first["parameters_without_top"] == 475_544 - 257_000
     assert second["imagenet_file"] is None
-    assert as_json.stderr == ""
+    # What takes long says how far it is, on a slow machine this too.
+    assert all(line.startswith("building: ") for line in as_json.stderr.splitlines())
     table = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "mobilenet_v1_0.3_shallow" in table.stdout
     assert "0.48" in table.stdout
