@@ -46,6 +46,7 @@ TITLES = {
 }
 CONFIGS = {"best": "configs/bccd_hour.yaml", "reference": "configs/reference.yaml"}
 YOLO_SCRIPT = Path(__file__).with_name("yolo11n.py")
+RESULT = "learning.json"
 METRICS = {"voc_map_50": "VOC mAP@0.5", "coco_ap": "COCO AP"}
 
 
@@ -160,6 +161,8 @@ def train(contender: Contender, out: Path, marks: list[float]) -> dict[float, Pa
 def run(given: argparse.Namespace) -> None:
     """Trains and measures one contender; what it found goes to ``learning.json`` in its folder."""
     out = given.out / given.contender
+    if out.exists():
+        raise SystemExit(f"{out}: is there already: remove it, or give another --out")
     out.mkdir(parents=True)
     if given.contender == "yolo11n":
         contender = yolo11n(given.python, given.epochs, given.lists, out)
@@ -174,29 +177,32 @@ def run(given: argparse.Namespace) -> None:
             folder.mkdir()
             contender.measure(copies[mark], folder)
             found[f"{mark:g}"] = json.loads((folder / "metrics.json").read_text())
-        (out / "learning.json").write_text(json.dumps(found))
+        (out / RESULT).write_text(json.dumps(found))
 
 
 def show(given: argparse.Namespace) -> None:
     """Prints what was measured as a table, and draws it."""
+    found = {
+        name: json.loads((given.out / name / RESULT).read_text())
+        for name in TITLES
+        if (given.out / name / RESULT).exists()
+    }
+    marks = sorted({mark for measured in found.values() for mark in measured}, key=float)
+    heads = ["mAP@0.5 (COCO AP) on the test list after", *(f"{mark} min" for mark in marks)]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharex=True, layout="constrained")
-    print("| minutes | " + " | ".join(f"{TITLES[name]}, {metric}" for name in TITLES for metric in METRICS.values()))
-    for name, title in TITLES.items():
-        file = given.out / name / "learning.json"
-        if not file.exists():
-            continue
-        found = json.loads(file.read_text())
-        minutes = [float(mark) for mark in found]
-        for axis, (key, metric) in zip(axes, METRICS.items(), strict=True):
-            values = [found[mark][key] for mark in found]
-            axis.plot(minutes, values, marker="o", label=title)
-            axis.set(xlabel="minutes of training on two CPU cores", ylabel=f"{metric}, test photos", ylim=(0, 1))
-            print(
-                f"{title}: {metric}: " + ", ".join(f"{m:g} min {v:.4f}" for m, v in zip(minutes, values, strict=True))
-            )
-    axes[0].legend()
-    for axis in axes:
+    for name, measured in found.items():
+        cells = [
+            f"{measured[m]['voc_map_50']:.4f} ({measured[m]['coco_ap']:.4f})" if m in measured else "" for m in marks
+        ]
+        print(f"| {' | '.join([TITLES[name], *cells])} |")
+        for axis, key in zip(axes, METRICS, strict=True):
+            minutes = sorted(measured, key=float)
+            axis.plot(list(map(float, minutes)), [measured[m][key] for m in minutes], marker="o", label=TITLES[name])
+    for axis, metric in zip(axes, METRICS.values(), strict=True):
+        axis.set(xlabel="minutes of training", ylabel=f"{metric}, test photos", xlim=(0, None), ylim=(0, 1))
         axis.grid(alpha=0.3)
+    axes[1].legend()
     figure.savefig(given.picture, dpi=120)
 
 
