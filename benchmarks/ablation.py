@@ -6,7 +6,8 @@ spread tells which differences mean something.
     python voc_annotation.py --voc BCCD/VOCdevkit --year 2007 --out lists --skip-bad
     python -m benchmarks.ablation --config configs/bccd.yaml --epochs 30 -- --model.backbone mobilenet_v1_0.25
 
-What follows ``--`` changes every training. One that was finished is not repeated.
+What follows ``--`` changes every training. One that was finished is not repeated. A recipe with phases of its own says
+itself how long it trains.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "averaged weights (`train.ema_decay 0.998`)": ("--train.ema_decay", "0.998"),
     "bfloat16 (`train.precision mixed_bfloat16`)": ("--train.precision", "mixed_bfloat16"),
     "varied sides (`train.multi_scale 0.25`)": ("--train.multi_scale", "0.25"),
-    "growing inputs (phases at 192, then 256)": ("GROWING",),
+    "growing inputs (two fifths of the epochs at 192 px)": ("GROWING",),
     "mosaic (`augment.mosaic 0.5`, last 5 epochs without)": ("--augment.mosaic", "0.5", "--augment.close_mosaic", "5"),
     "mixup (`augment.mixup 0.2`, last 5 epochs without)": ("--augment.mixup", "0.2", "--augment.close_mosaic", "5"),
     "turned by up to 10 degrees (`augment.degrees 10`)": ("--augment.degrees", "10"),
@@ -60,11 +61,17 @@ def growing(epochs: int) -> tuple[str, ...]:
 
 def train(run_dir: Path, words: list[str]) -> dict[str, float]:
     """The measurements of a run's last epoch, trained unless it was before."""
-    done = run_dir / "ablation.json"
+    asked, done = run_dir.with_suffix(".words"), run_dir / "ablation.json"
+    if asked.exists() and json.loads(asked.read_text()) != words:
+        raise SystemExit(f"{run_dir}: was trained with other fields: give another --out")
+    asked.write_text(json.dumps(words))
     if not done.exists():
-        with (run_dir.parent / f"{run_dir.name}.log").open("wb") as log:
+        report = run_dir.with_suffix(".log")
+        with report.open("wb") as log:
             again = ["--resume", str(run_dir)] if (run_dir / "last").exists() else [*words, "--run-dir", str(run_dir)]
-            subprocess.run([sys.executable, "train.py", *again], check=True, stdout=log, stderr=subprocess.STDOUT)
+            ended = subprocess.run([sys.executable, "train.py", *again], stdout=log, stderr=subprocess.STDOUT)
+        if ended.returncode:
+            raise SystemExit(f"{report}: training failed")
         done.write_text((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
     return json.loads(done.read_text())
 

@@ -223,6 +223,8 @@ def main() -> None:
     for verb in (running, showing):
         verb.add_argument("--out", type=Path, default=Path("learning"), help="folder of the runs (default: learning)")
     given = parser.parse_args()
+    if getattr(given, "contender", None) == "yolo11n" and not given.python:
+        parser.error("--python: is needed for yolo11n: the Python of an environment with ultralytics")
     given.run(given)
 
 

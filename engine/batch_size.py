@@ -14,6 +14,8 @@ from engine.averaging import WeightAverage
 from engine.checkpoint import model_tensors, restore_model
 from engine.dataset import Batch
 from engine.learner import Learner
+from engine.memory import ran_out_of_memory
+from engine.pace import forget_gpu_memory_peak
 from engine.plan import phases
 from engine.task import Config, Task
 from utils.cluster import read_cluster
@@ -77,9 +79,9 @@ def with_batch_sizes(config: ConfigT, task: Task, strategy: tf.distribute.Strate
 def found_batch_sizes(asked: TrainConfig, found: TrainConfig) -> list[str]:
     """A line for each phase whose batch size ``asked`` left open."""
     rule = (
-        "the largest power of two a device whose step fits into GPU memory with a quarter more images"
+        "the largest power of two a device that fits GPU memory with a quarter more images, or that the list allows"
         if tf.config.list_logical_devices("GPU")
-        else "the default on a CPU"
+        else "the default on a CPU, or what the list allows"
     )
     return [
         f"batch size of phase {number}: {after.batch_size}, {rule}"
@@ -109,14 +111,20 @@ def _largest_step(
     data = task.train_data.at_size(phase.input_size).at_largest()
 
     def fits(size: int) -> bool:
-        batch = next(data.training_batches(0, size * train.accumulate))
+        whole = size * train.accumulate
+        # The last of an epoch, so that none is made ahead.
+        batch = next(data.training_batches(0, whole, data.steps_per_epoch(whole) - 1))
         try:
             learner.train_step(_repeated(batch, train.accumulate * with_spare(size, devices)), 0.0)
-        except (tf.errors.ResourceExhaustedError, MemoryError):
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
             return False
         return True
 
     found = largest_batch(fits, devices, limit)
+    # What failed to fit is no part of what the run needs.
+    forget_gpu_memory_peak()
     if not found:
         raise MemoryRanOutError(
             "train.batch_size: 0: not even one image on each device fits into memory; lower model.input_size"

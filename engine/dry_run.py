@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine.learner import Learner
+from engine.memory import ran_out_of_memory
 from engine.pace import MIB, as_time, gpu_memory_mib, is_measured
 from engine.run_directory import RunDirectory
 from engine.startup import prepared_run, what_the_machine_decided
@@ -68,7 +69,9 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
             reporter.say(f"trying phase {number} of {len(trainer.phases)}")
             try:
                 learner = _try_phase(trainer, costs, phase, begins)
-            except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            except Exception as error:
+                if not ran_out_of_memory(error):
+                    raise
                 raise MemoryRanOutError(
                     f"phase {number}: batch size: {phase.batch_size}: does not fit into memory; make it or "
                     "model.input_size smaller"

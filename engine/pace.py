@@ -51,6 +51,12 @@ def gpu_memory_mib() -> float:
     return max(used, default=0) / MIB
 
 
+def forget_gpu_memory_peak() -> None:
+    """Lets ``gpu_memory_mib`` begin anew."""
+    for gpu in tf.config.list_logical_devices("GPU"):
+        tf.config.experimental.reset_memory_stats(gpu.name.partition("device:")[2])
+
+
 def is_measured(epoch: int, epochs: int, every: int) -> bool:
     """Whether the validation data is measured after ``epoch`` (from 1): every so often, and after the last."""
     return epoch == epochs or (every > 0 and epoch % every == 0)

@@ -17,7 +17,7 @@ LARGEST_SCALE = 2.0**24
 GROWS_AFTER = 2000
 """Steps in a row without an overflow after which the scale doubles."""
 MOST_SKIPPED = 30
-"""Steps in a row that may be skipped: by then the scale is 2^-15, and no scale will help."""
+"""Steps in a row that may be skipped: by then the scale is 2^-15, or 2^-6 after the largest, and no scale will help."""
 
 
 def precision_for(asked: Precision, capabilities: Sequence[Capability]) -> Precision:

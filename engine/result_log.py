@@ -214,12 +214,16 @@ def result_log(files: ResultFiles, header: Mapping[str, Any]) -> Iterator[Result
     """
     with ExitStack() as stack:
         logs: list[Log] = []
+        forms = {"json": files.json, "csv": files.csv, "coco": files.coco}
+        # What begins first ends last: whoever reads stdout and stops early leaves the files alone.
+        wanted = sorted((path != STDOUT, form, path) for form, path in forms.items() if path)
+        opened = {form: stack.enter_context(_whole(path)) for _, form, path in wanted}
         if files.json:
-            logs.append(JsonDocument(stack.enter_context(_whole(files.json)), header))
+            logs.append(JsonDocument(opened["json"], header))
         if files.csv:
-            logs.append(CsvTable(stack.enter_context(_whole(files.csv))))
+            logs.append(CsvTable(opened["csv"]))
         if files.coco:
-            logs.append(CocoDocument(stack.enter_context(_whole(files.coco)), header))
+            logs.append(CocoDocument(opened["coco"], header))
         if files.jsonl:
             logs.append(JsonLines(stack.enter_context(_stream(files.jsonl))))
         yield ResultLog(logs)

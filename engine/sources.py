@@ -113,7 +113,7 @@ def find_sources(
             key = os.path.abspath(found.place) if isinstance(found.place, Path) else str(found)
             videos.setdefault(key, found)
     if failed and not images and not videos:
-        first, more = failed[0].error, f"; nor can {len(failed) - 1} more sources be used" if failed[1:] else ""
+        first, more = failed[0].error, f" (and {len(failed) - 1} more like it)" if failed[1:] else ""
         raise type(first)(f"{first}{more}")
     bad = (Failure(one.source, DataError(str(one.error))) for one in failed)
     return Sources(tuple(images.values()), tuple(videos.values()), tuple(bad))
@@ -156,6 +156,8 @@ def _tried(source: str, where: str, recursive: bool, skip: Path | None) -> Itera
         return _resolve(source, recursive, skip)
     except UserError as error:
         return [Failure(source, type(error)(f"{where}{error}"))]
+    except OSError as error:
+        return [Failure(source, DataError(f"{where}{source}: cannot be looked at: {error.strerror or error}"))]
 
 
 def _stdin_name(data: bytes) -> Path:

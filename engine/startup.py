@@ -53,7 +53,7 @@ def what_the_machine_decided(asked: Config, found: Config) -> list[str]:
     """A line for the precision and for each batch size that was found."""
     asked_for = asked.train.precision != "auto"
     how = "train.precision" if asked_for else "train.precision auto, by the devices here"
-    if not asked_for and found.train.precision == "float32" and cpu_is_fast_at_bfloat16():
+    if not asked_for and not gpu_capabilities() and cpu_is_fast_at_bfloat16():
         how += "; this CPU also learns in mixed_bfloat16, and faster"
     return [f"computing in {found.train.precision} ({how})", *found_batch_sizes(asked.train, found.train)]
 

@@ -16,6 +16,7 @@ from engine.checkpoint import Checkpoint, keep_previous, model_tensors, restore_
 from engine.dataset import Batch
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest
 from engine.learner import Learner, loss_parts
+from engine.memory import ran_out_of_memory
 from engine.pace import Waiting, epoch_line, is_measured, memory_mib, phase_line, seconds_left
 from engine.plan import phases
 from engine.position import Position, TrainingSummary
@@ -284,7 +285,9 @@ class Trainer:
         """Makes running out of memory in the block a MemoryRanOutError that names the batch size."""
         try:
             yield
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
             raise MemoryRanOutError(
                 f"{self.run.path}: batch size: {batch_size}: does not fit into memory; lower train.batch_size, "
                 "train.freeze_batch_size or model.input_size"

@@ -49,9 +49,8 @@ class VideoFile:
         open_regular(path, "input video")[0].close()
         self.path = path
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        self._bgr: np.ndarray | None = (
-            None  # one for all frames: memory that is new each time costs as much as decoding
-        )
+        # One for all frames: memory that is new each time costs as much as decoding.
+        self._bgr: np.ndarray | None = None
         self._first = self._read() if self._capture.isOpened() else None
         if self._first is None:
             self.close()

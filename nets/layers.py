@@ -193,7 +193,12 @@ class PointwiseConv2D(keras.layers.Conv2D):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
-    """Keras' depthwise convolution without bias or activation, quick to learn in bfloat16 on CPU too."""
+    """Keras' depthwise convolution, quick to learn in bfloat16 on CPU too; without bias, activation or dilation."""
+
+    def __init__(self, kernel_size: int, strides: int = 1, padding: str = "valid", **kwargs: Any) -> None:
+        super().__init__(kernel_size, strides, padding, **kwargs)
+        if self.use_bias or self.activation != keras.activations.linear or set(self.dilation_rate) != {1}:
+            raise ValueError("DepthwiseConv2D has neither bias nor activation nor dilation")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """[B, H, W, C] -> [B, H', W', C]."""

@@ -66,8 +66,12 @@ class Images:
     def at_largest(self) -> Images:
         return Images(self.count, largest=True)
 
-    def training_batches(self, epoch: int, size: int) -> Any:
+    def steps_per_epoch(self, batch_size: int) -> int:
+        return self.count // batch_size
+
+    def training_batches(self, epoch: int, size: int, first_step: int) -> Any:
         assert size <= self.count
+        assert first_step == self.count // size - 1, "batches that are made ahead take memory, too"
         assert self.largest, "smaller inputs than the run will make say nothing of its memory"
         yield Batch(np.arange(size), {"labels": np.arange(size)}, ())
 
@@ -95,6 +99,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(batch_size, "Learner", Learner)
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    monkeypatch.setattr(batch_size, "forget_gpu_memory_peak", lambda: None)
     return tried
 
 

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -147,6 +149,21 @@ def test_on_stdout_there_are_the_bytes_of_the_file_once_all_is_done(
     with pytest.raises(ZeroDivisionError):
         fail()
     assert stdout.buffer.getvalue() == (tmp_path / "file").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "coco"])
+def test_a_reader_of_stdout_that_stops_early_leaves_the_files_alone(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=Gone(), flush=lambda: None))
+    others = {other: tmp_path / other for other in ("json", "csv", "coco") if other != form}
+    with pytest.raises(BrokenPipeError):
+        write_all(tmp_path, **{form: STDOUT}, **others)
+    assert {path.name for path in tmp_path.iterdir()} == set(others)
 
 
 def test_only_one_form_goes_to_stdout() -> None:

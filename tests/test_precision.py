@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from engine import precision as deciding
+from engine import startup
 from engine.checkpoint import Checkpoint, model_tensors, read_checkpoint
 from engine.dataset import DetectionDataset
 from engine.detection_task import DetectionTask
@@ -28,9 +29,10 @@ from tests import fault_runs
 from tests.drawn_data import draw_photo
 from tests.small_run import lively_detector, small_spec
 from utils.classifier_config import ClassifierSpec
-from utils.config import DetectorSpec, LossConfig, RunConfig, TrainConfig
+from utils.config import DetectorSpec, RunConfig, TrainConfig
 from utils.errors import DivergedError
 from utils.progress import Quiet
+from utils.recipe_config import LossConfig
 
 HALVES = {"mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}
 """How far a rounded number is from the number, as a share."""
@@ -50,6 +52,18 @@ def batch(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("photos")
     records = [draw_photo(folder / f"{i}.png", i) for i in range(4)]
     return next(DetectionDataset(records, SPEC, LossConfig()).validation_batches(4))
+
+
+@pytest.mark.parametrize(("gpus", "advised"), [([], True), ([(6, 1)], False), ([None], False)])
+def test_bfloat16_is_advised_where_the_cpu_is_what_learns(
+    gpus: list[Any], advised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "gpu_capabilities", lambda: gpus)
+    monkeypatch.setattr(startup, "cpu_is_fast_at_bfloat16", lambda: True)
+    (said,) = startup.what_the_machine_decided(
+        RunConfig(), RunConfig(train=TrainConfig(precision=precision_for("auto", gpus)))
+    )
+    assert ("mixed_bfloat16, and faster" in said) == advised
 
 
 @pytest.mark.parametrize(
@@ -299,16 +313,24 @@ def test_runs_in_half_precision_go_on_bit_for_bit_and_leave_the_checkpoints_of_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault_runs.quicken(monkeypatch.setattr)
-    # Two overflows at the start of each phase, and the scale doubles within an epoch.
+    # The scale doubles within an epoch, and before long too far.
     monkeypatch.setattr(deciding, "GROWS_AFTER", 2)
-    monkeypatch.setattr(deciding, "FIRST_SCALE", 2.0**127)
+    monkeypatch.setattr(deciding, "FIRST_SCALE", 2.0**10)
+    finite: set[bool] = set()
+    follow = LossScale.follow
+
+    def noting(self: LossScale, fine: bool) -> None:
+        finite.add(fine)
+        follow(self, fine)
+
+    monkeypatch.setattr(LossScale, "follow", noting)
     layouts = []
     for precision in ("float32", *HALVES):
         config = fault_runs.tiny_config(tmp_path / precision, precision=precision, ema_decay=0.9)
         start_run(config, tmp_path / precision / "whole", Quiet()).fit()
         broken = tmp_path / precision / "broken"
         start_run(config, broken, Quiet()).fit(After(8))
-        assert "position" in read_checkpoint(broken / "last").info
+        assert read_checkpoint(broken / "last").info["position"]["epoch_step"] > 0
         resume_run(config, broken, Quiet()).fit()
         for name in ("last", "best"):
             whole, other = (read_checkpoint(tmp_path / precision / run / name) for run in ("whole", "broken"))
@@ -317,6 +339,7 @@ def test_runs_in_half_precision_go_on_bit_for_bit_and_leave_the_checkpoints_of_a
         scale = read_checkpoint(broken / "last").tensors.get("optimizer/loss_scale")
         assert (scale is not None) == (precision == "mixed_float16")
     assert layouts[0] == layouts[1] == layouts[2]
+    assert finite == {True, False}
 
 
 def layout(checkpoint: Checkpoint) -> dict[str, tuple[Any, Any]]:

@@ -278,7 +278,7 @@ def test_inputs_of_one_name_are_both_kept(place, fake):
         (["in", "--coco", "in/a.png"], 2, "one of the inputs"),
         (["in", "--jsonl", "best"], 2, "--jsonl: best: is the weights file"),
         (["in", "--json", "-", "--jsonl", "-"], 2, "--json, --jsonl: -: only one of them can go to stdout"),
-        (["gone.mp4", "inn", "*.gif"], 2, "gone.mp4: no such file or directory; nor can 2 more sources be used"),
+        (["gone.mp4", "inn", "*.gif"], 2, "gone.mp4: no such file or directory (and 2 more like it)"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(place, monkeypatch, capsys, arguments, code, says):

@@ -112,7 +112,7 @@ def test_stdin_is_told_apart_by_what_it_holds(tree):
     [
         (b"", ConfigError, "stdin: is empty"),
         (b"\r\n\n", ConfigError, "stdin: is empty"),
-        (b"in/b.jgp\nin/a.jgp", ConfigError, "stdin: line 1: in/b.jgp: no such file.*; nor can 1 more"),
+        (b"in/b.jgp\nin/a.jgp", ConfigError, "stdin: line 1: in/b.jgp: no such file.* \\(and 1 more like it\\)"),
         (b"-", ConfigError, "stdin: line 1: -: no such file"),
     ],
 )
@@ -216,3 +216,10 @@ def test_results_of_a_searched_folder_never_go_onto_an_input_of_that_name(tree):
     target.write_bytes(b"")
     with pytest.raises(ConfigError, match="would go"):
         refuse_overwriting(find_sources(["in", str(target)], recursive=True), Path("out"), [], BEST)
+
+
+def test_a_name_that_no_file_can_have_does_not_keep_the_others_back(tree):
+    found = find_sources(["in/a.jpg", "x" * 300])
+    assert paths(found) == ["in/a.jpg"]
+    (failure,) = found.failed
+    assert "cannot be looked at" in str(failure.error)

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+import tensorflow as tf
+
+from engine.memory import ran_out_of_memory
+
+
+@pytest.mark.parametrize(
+    ("error", "out"),
+    [
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), True),
+        (MemoryError(), True),
+        (tf.errors.InternalError(None, None, "cuBLAS: CUBLAS_STATUS_ALLOC_FAILED"), True),
+        (tf.errors.InternalError(None, None, "CUDA_ERROR_OUT_OF_MEMORY"), True),
+        (tf.errors.UnknownError(None, None, "Failed to allocate 2 GiB"), True),
+        (tf.errors.InternalError(None, None, "libdevice not found"), False),
+        (tf.errors.InvalidArgumentError(None, None, "out of memory of shapes"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_errors(error: Exception, out: bool) -> None:
+    assert ran_out_of_memory(error) == out
