@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine.learner import Learner
-from engine.memory import ran_out_of_memory
+from engine.memory import within_memory
 from engine.pace import MIB, as_time, gpu_memory_mib, is_measured
 from engine.run_directory import RunDirectory
 from engine.startup import prepared_run, what_the_machine_decided
@@ -23,7 +23,7 @@ from engine.training import Trainer
 from engine.workers import default_strategy, noticing_losses
 from utils.cluster import read_cluster
 from utils.config import PhaseConfig
-from utils.errors import DivergedError, MemoryRanOutError
+from utils.errors import DivergedError
 from utils.progress import Quiet, Reporter
 
 STEPS = 4
@@ -67,15 +67,8 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
         begins = 0
         for number, phase in enumerate(trainer.phases, start=1):
             reporter.say(f"trying phase {number} of {len(trainer.phases)}")
-            try:
+            with within_memory(f"phase {number}", phase.batch_size, "make it or model.input_size smaller"):
                 learner = _try_phase(trainer, costs, phase, begins)
-            except Exception as error:
-                if not ran_out_of_memory(error):
-                    raise
-                raise MemoryRanOutError(
-                    f"phase {number}: batch size: {phase.batch_size}: does not fit into memory; make it or "
-                    "model.input_size smaller"
-                ) from error
             begins = phase.until_epoch
         _try_measuring(trainer, costs, learner, RunDirectory(scratch))
         _memory(costs)

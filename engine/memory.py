@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import tensorflow as tf
+
+from utils.errors import MemoryRanOutError
 
 _WORDS = ("out of memory", "out_of_memory", "failed to allocate", "alloc_failed", "allocation failed")
 
@@ -16,3 +21,14 @@ def ran_out_of_memory(error: Exception) -> bool:
         return True
     internal = isinstance(error, tf.errors.InternalError | tf.errors.UnknownError)
     return internal and any(words in str(error).lower() for words in _WORDS)
+
+
+@contextmanager
+def within_memory(where: str, batch_size: int, advice: str) -> Iterator[None]:
+    """Makes running out of memory in the block a MemoryRanOutError that names the batch size and says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise MemoryRanOutError(f"{where}: batch size: {batch_size}: does not fit into memory; {advice}") from error

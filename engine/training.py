@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +15,7 @@ from engine.checkpoint import Checkpoint, keep_previous, model_tensors, restore_
 from engine.dataset import Batch
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest
 from engine.learner import Learner, loss_parts
-from engine.memory import ran_out_of_memory
+from engine.memory import within_memory
 from engine.pace import Waiting, epoch_line, is_measured, memory_mib, phase_line, seconds_left
 from engine.plan import phases
 from engine.position import Position, TrainingSummary
@@ -25,7 +24,7 @@ from engine.schedule import Schedule, phase_schedule
 from engine.task import Config, Task
 from engine.workers import Workers, noticing_losses
 from utils.config import PhaseConfig
-from utils.errors import DataError, DivergedError, MemoryRanOutError
+from utils.errors import DataError, DivergedError
 from utils.progress import Reporter
 from utils.training_plots import plot_curves
 
@@ -280,18 +279,9 @@ class Trainer:
         averages = {} if self.average is None else self.average.tensors()
         return {f"{group}/{path}": value for path, value in averages.items()}
 
-    @contextmanager
-    def _within_memory(self, batch_size: int) -> Iterator[None]:
-        """Makes running out of memory in the block a MemoryRanOutError that names the batch size."""
-        try:
-            yield
-        except Exception as error:
-            if not ran_out_of_memory(error):
-                raise
-            raise MemoryRanOutError(
-                f"{self.run.path}: batch size: {batch_size}: does not fit into memory; lower train.batch_size, "
-                "train.freeze_batch_size or model.input_size"
-            ) from error
+    def _within_memory(self, batch_size: int) -> AbstractContextManager[None]:
+        advice = "lower train.batch_size, train.freeze_batch_size or model.input_size"
+        return within_memory(str(self.run.path), batch_size, advice)
 
     def _diverged(self, paths: tuple[str, ...]) -> str:
         position = self.position

@@ -12,9 +12,9 @@ import pytest
 from engine import detection_setup
 from engine.checkpoint import read_checkpoint
 from engine.dry_run import try_run
-from engine.interrupts import StopRequest
 from engine.startup import resume_run, start_run
 from tests import fault_runs
+from tests.runs_watched import Heard, StopAfter
 from utils import anchor_fit
 from utils.anchor_fit import better_anchors, input_sizes
 from utils.anchors import kmeans_anchors, read_anchors, recall, write_anchors
@@ -25,28 +25,6 @@ from utils.records import read_annotation_list
 
 TINY = np.array([[w, h] for w in (1.0, 2.0, 3.0) for h in (1.0, 2.0, 3.0)])
 BOXES = np.random.default_rng(0).uniform(20, 60, (200, 2))
-
-
-class Heard(Quiet):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
-class At(StopRequest):
-    """A stop that is asked for after so many looks."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    @property
-    def made(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
 
 
 def test_anchors_that_reach_too_little_give_way_to_those_of_k_means_and_both_recalls_are_said() -> None:
@@ -100,7 +78,7 @@ def test_a_run_learns_with_the_fitted_ones_keeps_them_and_goes_on_with_them(
     (line,) = (line for line in heard.lines if "auto_anchors" in line)
     assert f"{recall(boxes_wh, TINY):.4f}" in line
     assert f"{recall(boxes_wh, wanted):.4f} and are used" in line
-    trainer.fit(At(3))
+    trainer.fit(StopAfter(3))
     np.testing.assert_array_equal(read_checkpoint(run / "last").spec.anchors_wh_px, wanted)
 
     def again(*_: Any, **__: Any) -> None:

@@ -16,13 +16,13 @@ from engine.classification_run import measure_images
 from engine.classification_setup import ClassificationSetup, initial_classifier
 from engine.classifier import Classifier, load_classifier
 from engine.inference import Predictor
-from engine.interrupts import StopRequest
 from engine.learner import Learner
 from engine.run_directory import RunDirectory
 from engine.startup import resume_run, start_run
 from nets.classifier import build_classifier_of, classification_layer
 from nets.layers import SeededDropout
 from tests.labelled_folders import CLASSES, draw_folders
+from tests.runs_watched import StopAfter
 from utils.classifier_config import (
     ClassifierAugmentConfig,
     ClassifierDataConfig,
@@ -79,22 +79,6 @@ def history(run: Path) -> list[dict]:
 
 def weights(path: Path) -> dict[str, bytes]:
     return {name: value.tobytes() for name, value in read_checkpoint(path).tensors.items()}
-
-
-class StopAfter(StopRequest):
-    """Asks to stop once it was looked at so often."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    @property
-    def made(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
-
-    @made.setter
-    def made(self, value: bool) -> None: ...
 
 
 @pytest.fixture(scope="module")

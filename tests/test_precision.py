@@ -15,7 +15,6 @@ from engine import startup
 from engine.checkpoint import Checkpoint, model_tensors, read_checkpoint
 from engine.dataset import DetectionDataset
 from engine.detection_task import DetectionTask
-from engine.interrupts import StopRequest
 from engine.learner import Learner
 from engine.precision import MOST_SKIPPED, LossScale, cpu_is_fast_at_bfloat16, precision_for
 from engine.startup import resume_run, start_run
@@ -27,6 +26,7 @@ from nets.precision import computing_in
 from nets.silu import silu, silu_and_mean
 from tests import fault_runs
 from tests.drawn_data import draw_photo
+from tests.runs_watched import StopAfter
 from tests.small_run import lively_detector, small_spec
 from utils.classifier_config import ClassifierSpec
 from utils.config import DetectorSpec, RunConfig, TrainConfig
@@ -295,19 +295,6 @@ def test_a_step_whose_gradients_overflow_changes_no_weight(tmp_path: Path, accum
     assert all(np.isfinite(value).all() for value in state().values())
 
 
-class After(StopRequest):
-    """Asks to stop when looked at for the ``left``-th time."""
-
-    def __init__(self, left: int) -> None:
-        super().__init__()
-        self.left = left
-
-    @property
-    def made(self) -> bool:
-        self.left -= 1
-        return self.left < 0
-
-
 @EAGER
 def test_runs_in_half_precision_go_on_bit_for_bit_and_leave_the_checkpoints_of_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -329,7 +316,7 @@ def test_runs_in_half_precision_go_on_bit_for_bit_and_leave_the_checkpoints_of_a
         config = fault_runs.tiny_config(tmp_path / precision, precision=precision, ema_decay=0.9)
         start_run(config, tmp_path / precision / "whole", Quiet()).fit()
         broken = tmp_path / precision / "broken"
-        start_run(config, broken, Quiet()).fit(After(8))
+        start_run(config, broken, Quiet()).fit(StopAfter(8))
         assert read_checkpoint(broken / "last").info["position"]["epoch_step"] > 0
         resume_run(config, broken, Quiet()).fit()
         for name in ("last", "best"):

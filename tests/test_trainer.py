@@ -21,6 +21,7 @@ from engine.run_directory import RunDirectory
 from engine.task import Measurement
 from engine.training import Trainer
 from tests.drawn_data import draw_photo
+from tests.runs_watched import Heard
 from tests.specs import detector_spec
 from utils.command_line import read_run_config
 from utils.config import DataConfig, PhaseConfig, RunConfig, TrainConfig
@@ -106,15 +107,6 @@ def test_of_equally_good_weights_the_first_stay_the_best(tmp_path: Path) -> None
     assert summary.best_score == 0
     assert steps_in(tmp_path / "run" / "best") == STEPS
     assert steps_in(tmp_path / "run" / "last") == 2 * STEPS
-
-
-class Heard(Quiet):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.mark.parametrize("stop_at", [None, 3, 6])

@@ -13,7 +13,6 @@ import pytest
 
 from engine.checkpoint import read_checkpoint
 from engine.detection_setup import read_lists
-from engine.interrupts import StopRequest
 from engine.learner import Learner
 from engine.pace import TIMINGS
 from engine.plan import detector_spec
@@ -21,6 +20,7 @@ from engine.run_directory import RunDirectory
 from engine.startup import resume_run, start_run
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists, draw_photo
+from tests.runs_watched import StopAfter
 from utils.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError, DataError, DivergedError, FileError
 from utils.progress import Quiet
@@ -42,19 +42,6 @@ def finished(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("logs") / "run"
     start_run(config, folder, Quiet()).fit()
     return folder
-
-
-class StopAfter(StopRequest):
-    """Asks to stop once looked at ``looks`` times; it looks before a phase, after steps and epochs."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    @property
-    def made(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
 
 
 def test_a_run_leaves_its_config_metrics_pictures_and_checkpoints(finished: Path) -> None:
