@@ -5,20 +5,24 @@ spread tells which differences mean something: 20 epochs of mobilenet_v1_0.25 at
 the blood cells, which is too short to tell anything.
 
     python voc_annotation.py --voc BCCD/VOCdevkit --year 2007 --out lists --skip-bad
-    python -m benchmarks.ablation --config configs/bccd.yaml --epochs 60 -- --model.backbone mobilenet_v2_0.35
+    python -m benchmarks.ablation --config configs/bccd.yaml --epochs 60 --jobs 2 -- --model.backbone mobilenet_v2_0.35
 
 What follows ``--`` changes every training. One that was finished is not repeated. A recipe with phases of its own says
-itself how long it trains.
+itself how long it trains. Small networks use one core better than several: ``--jobs`` trains as many at once, each on
+its own cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import queue
 import re
 import statistics
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,49 +33,67 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "sums by level (`loss.normalisation level`)": ("--loss.normalisation", "level"),
     "unbounded sizes (`model.decode exp`)": ("--model.decode", "exp"),
     "no prior at the outputs (`model.prior_probability 0`)": ("--model.prior_probability", "0"),
-    "weights by level (`loss.balance [4, 1, 0.4]`)": ("--loss.balance", "[4, 1, 0.4]"),
-    "focal objectness (`loss.focal_gamma 1.5`)": ("--loss.focal_gamma", "1.5"),
-    "label smoothing (`loss.label_smoothing 0.1`)": ("--loss.label_smoothing", "0.1"),
     "SGD (`train.optimizer sgd`, rate 0.01)": ("--train.optimizer", "sgd", "--train.learning_rate", "0.01"),
-    "Adam (`train.optimizer adam`)": ("--train.optimizer", "adam"),
-    "rate by the epoch (`train.schedule_by epoch`)": ("--train.schedule_by", "epoch"),
-    "rate in steps (`train.schedule step`)": ("--train.schedule", "step"),
+    "no decay (`train.weight_decay 0`)": ("--train.weight_decay", "0"),
     "no clipping (`train.clip_norm 0`)": ("--train.clip_norm", "0"),
-    "two batches an update (`train.accumulate 2`)": ("--train.accumulate", "2"),
+    "rate by the epoch (`train.schedule_by epoch`)": ("--train.schedule_by", "epoch"),
+    "photos as they are (`augment.enabled false`)": ("--augment.enabled", "false"),
     "averaged weights (`train.ema_decay 0.998`)": ("--train.ema_decay", "0.998"),
-    "bfloat16 (`train.precision mixed_bfloat16`)": ("--train.precision", "mixed_bfloat16"),
-    "varied sides (`train.multi_scale 0.25`)": ("--train.multi_scale", "0.25"),
-    "growing inputs (two fifths of the epochs at 192 px)": ("GROWING",),
     "mosaic (`augment.mosaic 0.5`, last 5 epochs without)": ("--augment.mosaic", "0.5", "--augment.close_mosaic", "5"),
     "mixup (`augment.mixup 0.2`, last 5 epochs without)": ("--augment.mixup", "0.2", "--augment.close_mosaic", "5"),
+    "label smoothing (`loss.label_smoothing 0.1`)": ("--loss.label_smoothing", "0.1"),
+    "focal objectness (`loss.focal_gamma 1.5`)": ("--loss.focal_gamma", "1.5"),
+    "weights by level (`loss.balance [4, 1, 0.4]`)": ("--loss.balance", "[4, 1, 0.4]"),
+    "varied sides (`train.multi_scale 0.25`)": ("--train.multi_scale", "0.25"),
+    "growing inputs (two fifths of the epochs on small ones)": ("GROWING",),
+    "anchors fitted to the boxes (`model.auto_anchors 1`)": ("--model.auto_anchors", "1"),
+    "rare classes more often (`data.balance_classes 0.9`)": ("--data.balance_classes", "0.9"),
+    "two batches an update (`train.accumulate 2`)": ("--train.accumulate", "2"),
     "turned by up to 10 degrees (`augment.degrees 10`)": ("--augment.degrees", "10"),
     "tilted (`augment.perspective 0.1`)": ("--augment.perspective", "0.1"),
     "slanted by up to 5 degrees (`augment.shear 5`)": ("--augment.shear", "5"),
-    "anchors fitted to the boxes (`model.auto_anchors 1`)": ("--model.auto_anchors", "1"),
-    "rare classes more often (`data.balance_classes 0.9`)": ("--data.balance_classes", "0.9"),
-    "photos as they are (`augment.enabled false`)": ("--augment.enabled", "false"),
+    "shifted (`augment.translate 0.1`)": ("--augment.translate", "0.1"),
+    "bfloat16 (`train.precision mixed_bfloat16`)": ("--train.precision", "mixed_bfloat16"),
+    "L2 on the head (`train.head_l2 0.0005`)": ("--train.head_l2", "0.0005"),
+    "Adam (`train.optimizer adam`)": ("--train.optimizer", "adam"),
+    "rate in steps (`train.schedule step`)": ("--train.schedule", "step"),
 }
 RECIPE = "the recipe"
 
 
-def growing(epochs: int) -> tuple[str, ...]:
-    """Two fifths of the epochs on smaller inputs."""
-    small = {"until_epoch": 2 * epochs // 5, "batch_size": 8, "frozen_backbone": False, "input_size": 192}
+def growing(epochs: int, side: int) -> tuple[str, ...]:
+    """Two fifths of the epochs on inputs of ``side`` pixels."""
+    small = {"until_epoch": 2 * epochs // 5, "batch_size": 8, "frozen_backbone": False, "input_size": side}
     return ("--train.phases", json.dumps([small, {**small, "until_epoch": epochs, "input_size": 0}]))
 
 
-def train(run_dir: Path, words: list[str]) -> dict[str, float]:
-    """The measurements of a run's last epoch, trained unless it was before."""
+def shares(jobs: int) -> queue.Queue[set[int]]:
+    """The cores of this process, dealt out to ``jobs``."""
+    cores = sorted(os.sched_getaffinity(0))
+    if jobs > len(cores):
+        raise SystemExit(f"--jobs: {jobs} are more than the {len(cores)} cores")
+    dealt: queue.Queue[set[int]] = queue.Queue()
+    for job in range(jobs):
+        dealt.put(set(cores[job::jobs]))
+    return dealt
+
+
+def train(run_dir: Path, words: list[str], free: queue.Queue[set[int]]) -> dict[str, float]:
+    """The measurements of a run's last epoch, trained on cores that are ``free`` unless it was before."""
     asked, done = run_dir.with_suffix(".words"), run_dir / "ablation.json"
     if asked.exists() and json.loads(asked.read_text()) != words:
         raise SystemExit(f"{run_dir}: was trained with other fields: give another --out")
     asked.write_text(json.dumps(words))
     if not done.exists():
         report = run_dir.with_suffix(".log")
+        again = ["--resume", str(run_dir)] if (run_dir / "last").exists() else [*words, "--run-dir", str(run_dir)]
+        cores = free.get()
         with report.open("wb") as log:
-            again = ["--resume", str(run_dir)] if (run_dir / "last").exists() else [*words, "--run-dir", str(run_dir)]
-            ended = subprocess.run([sys.executable, "train.py", *again], stdout=log, stderr=subprocess.STDOUT)
-        if ended.returncode:
+            training = subprocess.Popen([sys.executable, "train.py", *again], stdout=log, stderr=subprocess.STDOUT)
+            os.sched_setaffinity(training.pid, cores)
+            ended = training.wait()
+        free.put(cores)
+        if ended:
             raise SystemExit(f"{report}: training failed")
         done.write_text((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
     return json.loads(done.read_text())
@@ -93,21 +115,40 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60, help="of each training (default: 60)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of the recipe itself (default: 3)")
     parser.add_argument("--out", type=Path, default=Path("ablation"), help="folder for the runs (default: ablation)")
+    parser.add_argument("--small", type=int, default=192, metavar="PX", help="side of small inputs (default: 192)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once (default: 1)")
     parser.add_argument("words", nargs="*", metavar="-- FIELD VALUE", help="fields of all trainings")
     given = parser.parse_args()
     given.out.mkdir(exist_ok=True, parents=True)
     common = ["--config", str(given.config), *given.words]
     common += ["--train.epochs", str(given.epochs), "--train.freeze_epochs", "0", "--train.eval_every", "0"]
-    print("| | mAP@0.5 | COCO AP |\n|---|---|---|")
-    seeds = [train(given.out / f"seed_{seed}", [*common, "--train.seed", str(seed)]) for seed in range(given.seeds)]
-    for seed, found in enumerate(seeds):
-        print(row(f"{RECIPE}, seed {seed}", found, None), flush=True)
-    mean = {key: statistics.mean(found[key] for found in seeds) for key in ("map_50", "coco_ap")}
-    print(row(f"**{RECIPE}, mean**", mean, None), flush=True)
+    free = shares(given.jobs)
+    pool = ThreadPoolExecutor(given.jobs)
+
+    def start(name: str, *words: str) -> Future[dict[str, float]]:
+        return pool.submit(train, given.out / name, [*common, *words], free)
+
+    seeds = [start(f"seed_{seed}", "--train.seed", str(seed)) for seed in range(given.seeds)]
+    changed = {}
     for name, words in CHANGES.items():
-        own = growing(given.epochs) if words == ("GROWING",) else words
-        place = given.out / re.sub(r"\W+", "_", " ".join(own)).strip("_")
-        print(row(name, train(place, [*common, *own]), mean), flush=True)
+        own = growing(given.epochs, given.small) if words == ("GROWING",) else words
+        changed[name] = start(re.sub(r"\W+", "_", " ".join(own)).strip("_"), *own)
+    try:
+        report(seeds, changed)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def report(seeds: list[Future[dict[str, float]]], changed: dict[str, Future[dict[str, float]]]) -> None:
+    """Prints the table, row by row as it is known."""
+    print("| | mAP@0.5 | COCO AP |\n|---|---|---|")
+    plain = [seed.result() for seed in seeds]
+    for seed, found in enumerate(plain):
+        print(row(f"{RECIPE}, seed {seed}", found, None), flush=True)
+    mean = {key: statistics.mean(found[key] for found in plain) for key in ("map_50", "coco_ap")}
+    print(row(f"**{RECIPE}, mean**", mean, None), flush=True)
+    for name, training in changed.items():
+        print(row(name, training.result(), mean), flush=True)
 
 
 if __name__ == "__main__":

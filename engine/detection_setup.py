@@ -136,6 +136,12 @@ def initial_detector(
     given = checkpoint.weights()
     if isinstance(checkpoint.spec, DetectorSpec):
         start_from(model, given, path)
+        theirs = checkpoint.spec.at_size(spec.input_size)
+        if say is not None and not np.allclose(theirs.anchors_wh_px, spec.anchors_wh_px):
+            say(
+                f"{path}: its head learned other anchors than this run has: what it knows of sizes is lost; "
+                "to keep it, give its own as --model.anchors and --model.anchor_size, without --model.auto_anchors"
+            )
         return model
     backbone = model.get_layer(BACKBONE)
     shared = {variable.path for variable in backbone.weights}

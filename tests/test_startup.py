@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,26 @@ def test_weights_of_a_detector_with_another_stochastic_depth_are_a_start(
     for variable in after.variables:
         if variable.path in fresh:
             np.testing.assert_array_equal(variable, fresh[variable.path])
+
+
+def test_a_head_that_learned_other_anchors_starts_with_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def small(*_: Any, **__: Any) -> keras.Model:
+        inputs = keras.Input([2])
+        return keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
+
+    monkeypatch.setattr(detection_setup, "build_detector", small)
+    learned = detector_spec()
+    save_checkpoint(tmp_path / "best", Checkpoint(learned, model_tensors(small())))
+    said: list[str] = []
+    larger = learned.at_size(2 * learned.input_size)
+    for same in (learned, larger):
+        initial_detector(same, str(tmp_path / "best"), say=said.append)
+    assert not said
+    # The same pixels in an input twice as large are other anchors.
+    other = replace(larger, anchors_wh_px=learned.anchors_wh_px)
+    initial_detector(other, str(tmp_path / "best"), say=said.append)
+    (line,) = said
+    assert line.startswith(f"{tmp_path / 'best'}: its head learned other anchors")
 
 
 def test_a_folder_that_holds_a_run_is_refused_before_any_image_is_read(
