@@ -92,15 +92,20 @@ def as_time(seconds: float) -> str:
     return f"{whole} s"
 
 
-def phase_line(number: int, phases: Sequence[PhaseConfig], epoch: int, images: int, sides: Sequence[int]) -> str:
-    """What a user reads of phase ``number`` (from 1), begun at ``epoch``: ``images`` to a step, of one of ``sides``."""
+def phase_line(
+    number: int, phases: Sequence[PhaseConfig], epoch: int, images: int, sides: Sequence[int], measured: int
+) -> str:
+    """What a user reads of phase ``number`` (from 1), begun at ``epoch``.
+
+    ``images`` are in a step, of one of ``sides`` in pixels; validation sees ``measured``.
+    """
     phase = phases[number - 1]
     state = "backbone frozen" if phase.frozen_backbone else "everything trains"
     shown = f"{sides[0]} to {sides[-1]}" if len(sides) > 1 else str(sides[0])
     return (
         f"phase {number} of {len(phases)}: epochs {epoch + 1} to {phase.until_epoch}, batch {images}, input {shown}, "
         f"{state}"
-    )
+    ) + (f"; measured at {measured}, where what small inputs teach shows little yet" if sides[-1] < measured else "")
 
 
 def epoch_line(entry: Mapping[str, Any], epochs: int, parts: Sequence[str], curves: Mapping[str, str]) -> str:

@@ -100,7 +100,8 @@ class Trainer:
         schedule = phase_schedule(self.config.train, self._images_per_step(phase), self.epochs)
         sides = self.task.train_data.at_size(phase.input_size).sides
         images = self._images_per_step(phase)
-        self.reporter.say(phase_line(number, self.phases, self.position.epoch, images, sides))
+        measured = self.task.spec.input_size
+        self.reporter.say(phase_line(number, self.phases, self.position.epoch, images, sides, measured))
         while self.position.epoch < phase.until_epoch and not self.stop.made and not self._stopped_early():
             try:
                 self._run_epoch(learner, phase, schedule)

@@ -66,9 +66,12 @@ def test_times_are_said_in_two_units(seconds: float, text: str) -> None:
 
 def test_the_line_of_a_phase_says_what_it_goes_through() -> None:
     first = "phase 1 of 2: epochs 1 to 4, batch 16, input 416, backbone frozen"
-    assert phase_line(1, PHASES, 0, 16, (416,)) == first
+    assert phase_line(1, PHASES, 0, 16, (416,), 416) == first
     second = "phase 2 of 2: epochs 7 to 10, batch 8, input 224 to 608, everything trains"
-    assert phase_line(2, PHASES, 6, 8, (224, 416, 608)) == second
+    assert phase_line(2, PHASES, 6, 8, (224, 416, 608), 416) == second
+    assert phase_line(1, PHASES, 0, 16, (256,), 416).endswith(
+        "input 256, backbone frozen; measured at 416, where what small inputs teach shows little yet"
+    )
 
 
 def test_the_line_of_an_epoch_says_what_is_left_and_what_was_measured() -> None:
