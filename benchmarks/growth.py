@@ -30,7 +30,6 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-ANCHORS = ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326))
 CLASSES = 20
 PHOTOS = 20
 STEP_COLUMNS = {"seconds": "s a step", "cpu_s": "CPU s a step", "images_per_s": "images/s", "peak_mib": "peak MiB"}
@@ -124,6 +123,7 @@ def measured_step(wanted: dict[str, Any]) -> dict[str, float]:
     from engine.detection_task import DetectionTask
     from engine.learner import Learner
     from nets.detector import build_detector
+    from utils.anchors import read_anchors
     from utils.config import DetectorSpec, RunConfig, TrainConfig
 
     strategy = tf.distribute.get_strategy()
@@ -131,10 +131,9 @@ def measured_step(wanted: dict[str, Any]) -> dict[str, float]:
         cpu, count = tf.config.list_physical_devices("CPU")[0], wanted["replicas"]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
         strategy = tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(count)])
-    scale = wanted["size"] / 416
-    anchors = tuple((w * scale, h * scale) for w, h in ANCHORS)
+    anchors = tuple(map(tuple, read_anchors(ROOT / "model_data" / "yolo_anchors.txt").tolist()))
     names = tuple(f"class {number}" for number in range(CLASSES))
-    spec = DetectorSpec(names, wanted["backbone"], wanted["size"], anchors)
+    spec = DetectorSpec(names, wanted["backbone"], 416, anchors).at_size(wanted["size"])
     records = crowded_records(Path(wanted["folder"]), wanted["batch"], wanted["size"], wanted["boxes"])
     with strategy.scope():
         model = build_detector(spec)

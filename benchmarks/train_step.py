@@ -25,10 +25,11 @@ from nets.detector import BACKBONE, build_detector, freeze_backbone
 from nets.head import KERNEL_STD, Head
 from nets.layers import LayerFactory
 from nets.precision import computing_in
+from utils.anchors import read_anchors
 from utils.config import LEVELS, DetectorSpec
 
 PLAIN = "plain Keras"
-ANCHORS = ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326))
+ANCHORS = tuple(map(tuple, read_anchors("model_data/yolo_anchors.txt").tolist()))
 SPEC = DetectorSpec(tuple(f"class {i}" for i in range(20)), "efficientnet_b0", 416, ANCHORS)
 
 
