@@ -7,8 +7,10 @@ import resource
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +19,7 @@ from engine.learner import Learner
 from engine.memory import within_memory
 from engine.pace import MIB, as_time, gpu_memory_mib, is_measured
 from engine.run_directory import RunDirectory
-from engine.startup import prepared_run, what_the_machine_decided
+from engine.startup import bfloat16_may_pay, prepared_run, what_the_machine_decided
 from engine.task import Config
 from engine.training import Trainer
 from engine.workers import default_strategy, noticing_losses
@@ -73,6 +75,10 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
         _try_measuring(trainer, costs, learner, RunDirectory(scratch))
         _memory(costs)
         _disk(trainer, costs, learner)
+        # Last, since it needs more memory than the run.
+        if bfloat16_may_pay(config):
+            reporter.say("trying mixed_bfloat16")
+            _compare_bfloat16(trainer, costs)
     if not read_cluster().chief:
         return ()
     costs.lines.append(f"the whole run: {as_time(costs.seconds)}")
@@ -80,29 +86,52 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
     return ("dry run: nothing was kept", *costs.lines, *(["problems:", *found] if found else ["problems: none"]))
 
 
-def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) -> Learner:
-    learner = Learner(trainer.task, trainer.config.train, trainer.strategy, phase.frozen_backbone)
+@dataclass(frozen=True)
+class Trial:
+    """Batches to time steps of a phase by: ``largest`` for what does not fit into memory, and some as they come."""
+
+    largest: Any
+    some: Sequence[Any]
+    loading: float
+    """Seconds to make one."""
+    pixels: float
+    """Those of an average batch as a share of those of ``some``: so few see few of the sides."""
+
+    def learning(self, learner: Learner, rate: float) -> float:
+        """Seconds of an average step. DivergedError where it gives no number."""
+        losses = [learner.train_step(self.largest, rate)]
+        timed = list(itertools.islice(itertools.cycle(self.some), STEPS))
+        started = time.monotonic()
+        losses += [learner.train_step(batch, rate) for batch in timed]
+        seconds = (time.monotonic() - started) / STEPS
+        if not np.isfinite(losses).all():
+            raise DivergedError(f"train.learning_rate: {rate:g}: no number is left after {len(losses)} steps: lower it")
+        # Work grows with the pixels.
+        return self.pixels * seconds
+
+
+def _trial(trainer: Trainer, phase: PhaseConfig, begins: int) -> Trial:
     data, shard = trainer.task.train_data.at_size(phase.input_size), trainer.workers.shard
     size = phase.batch_size * trainer.config.train.accumulate
     started = time.monotonic()
-    batches = list(itertools.islice(data.training_batches(begins, size, 0, shard), STEPS))
-    loading = (time.monotonic() - started) / len(batches)
-    rate = trainer.config.train.learning_rate
-    # The last batch of an epoch, so that none is made ahead; at its largest, for what does not fit into memory.
+    some = list(itertools.islice(data.training_batches(begins, size, 0, shard), STEPS))
+    loading = (time.monotonic() - started) / len(some)
+    # The last batch of an epoch, so that none is made ahead.
     (largest,) = data.at_largest().training_batches(begins, size, data.steps_per_epoch(size) - 1, shard)
-    losses = [learner.train_step(largest, rate)]
-    timed = list(itertools.islice(itertools.cycle(batches), STEPS))
-    started = time.monotonic()
-    losses += [learner.train_step(batch, rate) for batch in timed]
-    # So few steps see few of the sides, and work grows with the pixels.
+    timed = itertools.islice(itertools.cycle(some), STEPS)
     pixels = np.mean(np.square(data.sides)) / np.mean([batch.images.shape[1] ** 2 for batch in timed])
-    learning = pixels * (time.monotonic() - started) / STEPS
-    if not np.isfinite(losses).all():
-        raise DivergedError(f"train.learning_rate: {rate:g}: no number is left after {len(losses)} steps: lower it")
+    return Trial(largest, some, loading, float(pixels))
+
+
+def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) -> Learner:
+    learner = Learner(trainer.task, trainer.config.train, trainer.strategy, phase.frozen_backbone)
+    trial = _trial(trainer, phase, begins)
+    loading, learning = trial.loading, trial.learning(learner, trainer.config.train.learning_rate)
     # On a CPU both take turns; beside a GPU the faster one costs nothing.
     seconds = max(loading, learning) if tf.config.list_logical_devices("GPU") else loading + learning
     validation = _validating(trainer, learner)
-    steps, epochs = data.steps_per_epoch(size), phase.until_epoch - begins
+    size = phase.batch_size * trainer.config.train.accumulate
+    steps, epochs = trainer.task.train_data.steps_per_epoch(size), phase.until_epoch - begins
     whole = epochs * (steps * seconds + validation)
     costs.seconds += whole
     state = "backbone frozen" if phase.frozen_backbone else "everything trains"
@@ -114,6 +143,22 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     if loading > learning:
         costs.problems.append(f"batch {size}: its data takes longer ({loading:.3f} s) than the step ({learning:.3f} s)")
     return learner
+
+
+def _compare_bfloat16(trainer: Trainer, costs: Costs) -> None:
+    """Steps of the last phase in both types, for a CPU that has instructions for bfloat16 and may gain by it or not."""
+    phase, config = trainer.phases[-1], trainer.config.train
+    trial = _trial(trainer, phase, phase.until_epoch - 1)
+    seconds = []
+    for precision in ("mixed_bfloat16", "float32"):
+        tried = replace(config, precision=precision)
+        learner = Learner(trainer.task, tried, trainer.strategy, phase.frozen_backbone)
+        seconds.append(trial.learning(learner, config.learning_rate))
+    half, full = seconds
+    costs.lines.append(
+        f"in mixed_bfloat16 a step of the last phase takes {half:.3f} s, in float32 {full:.3f} s"
+        f"{': try --train.precision mixed_bfloat16' if half < full else ''}"
+    )
 
 
 def _validating(trainer: Trainer, learner: Learner) -> float:

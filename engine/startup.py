@@ -15,7 +15,7 @@ from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
 from engine.plan import phases
 from engine.position import Position
-from engine.precision import cpu_is_fast_at_bfloat16, gpu_capabilities, precision_for
+from engine.precision import cpu_has_bfloat16, gpu_capabilities, precision_for
 from engine.resume_check import as_it_was, changed_classes, changed_data, changed_fields
 from engine.run_directory import RunDirectory
 from engine.task import Config, Setup
@@ -49,12 +49,16 @@ def start_run(
     return trainer
 
 
+def bfloat16_may_pay(asked: Config) -> bool:
+    """Whether steps may be faster in bfloat16 than in what ``auto`` makes of this machine."""
+    return asked.train.precision == "auto" and not gpu_capabilities() and cpu_has_bfloat16()
+
+
 def what_the_machine_decided(asked: Config, found: Config) -> list[str]:
     """A line for the precision and for each batch size that was found."""
-    asked_for = asked.train.precision != "auto"
-    how = "train.precision" if asked_for else "train.precision auto, by the devices here"
-    if not asked_for and not gpu_capabilities() and cpu_is_fast_at_bfloat16():
-        how += "; this CPU also learns in mixed_bfloat16, and faster"
+    how = "train.precision" if asked.train.precision != "auto" else "train.precision auto, by the devices here"
+    if bfloat16_may_pay(asked):
+        how += "; mixed_bfloat16 may be faster on this CPU, --dry-run compares them"
     return [f"computing in {found.train.precision} ({how})", *found_batch_sizes(asked.train, found.train)]
 
 

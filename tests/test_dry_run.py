@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import classify
+from engine import startup
 from engine.dataset import Batch
 from engine.learner import Learner
 from tests.labelled_folders import draw_folders
@@ -22,6 +23,12 @@ PLAN = ["--train.freeze_epochs=2", "--train.epochs=12", "--train.eval_every=10",
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_folders(tmp_path_factory.mktemp("data"), train=4, val=3)
+
+
+@pytest.fixture(autouse=True)
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU has no instructions for it, whatever this one has."""
+    monkeypatch.setattr(startup, "cpu_has_bfloat16", lambda: False)
 
 
 def dry(*words: str) -> int:
@@ -48,10 +55,33 @@ def test_every_phase_is_tried_and_nothing_kept(
     assert re.search(r"epochs 3 to 12, batch 4, everything trains: [\d.]+ images/s .* 3 steps and ", said)
     # Every 10 epochs and after the last.
     assert re.search(r"measuring: .*, 2 times", said)
-    computing = r"^computing in float32 \(train.precision auto, by the devices here(; this CPU .*)?\)$"
-    assert re.search(computing, said, re.MULTILINE)
+    assert re.search(r"^computing in float32 \(train.precision auto, by the devices here\)$", said, re.MULTILINE)
+    assert "bfloat16" not in said
     for line in (r"memory: \d+ MiB", r"disk: \d+ MiB for checkpoints", r"the whole run: \d+", "problems"):
         assert re.search(f"^{line}", said, re.MULTILINE), line
+
+
+@pytest.mark.parametrize(("half", "advice"), [(0.01, ": try --train.precision mixed_bfloat16"), (0.09, "")])
+def test_where_the_cpu_has_bfloat16_steps_in_both_types_are_compared(
+    half: float, advice: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    clock = 0.0
+
+    def step(self: Learner, batch: Batch, rate: float) -> np.ndarray:
+        nonlocal clock
+        del batch, rate
+        clock += half if self.precision == "mixed_bfloat16" else 0.05
+        return np.ones(2, np.float32)
+
+    monkeypatch.setattr(startup, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(Learner, "train_step", step)
+    monkeypatch.setattr("engine.dry_run.time.monotonic", lambda: clock)
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "run")) == 0
+    said = capsys.readouterr().out
+    line = f"in mixed_bfloat16 a step of the last phase takes {half:.3f} s, in float32 0.050 s{advice}\n"
+    assert line in said
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "run"), "--train.precision=float32") == 0
+    assert "bfloat16" not in capsys.readouterr().out
 
 
 def test_with_inputs_of_many_sizes_the_largest_is_tried_first(

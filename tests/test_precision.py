@@ -16,7 +16,7 @@ from engine.checkpoint import Checkpoint, model_tensors, read_checkpoint
 from engine.dataset import DetectionDataset
 from engine.detection_task import DetectionTask
 from engine.learner import Learner
-from engine.precision import MOST_SKIPPED, LossScale, cpu_is_fast_at_bfloat16, precision_for
+from engine.precision import MOST_SKIPPED, LossScale, cpu_has_bfloat16, precision_for
 from engine.startup import resume_run, start_run
 from nets.backbones import BACKBONES, build_classifier
 from nets.classifier import build_classifier_of
@@ -54,26 +54,26 @@ def batch(tmp_path_factory: pytest.TempPathFactory):
     return next(DetectionDataset(records, SPEC, LossConfig()).validation_batches(4))
 
 
-@pytest.mark.parametrize(("gpus", "advised"), [([], True), ([(6, 1)], False), ([None], False)])
-def test_bfloat16_is_advised_where_the_cpu_is_what_learns(
-    gpus: list[Any], advised: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("gpus", "named"), [([], True), ([(6, 1)], False), ([None], False)])
+def test_bfloat16_is_named_where_the_cpu_is_what_learns(
+    gpus: list[Any], named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(startup, "gpu_capabilities", lambda: gpus)
-    monkeypatch.setattr(startup, "cpu_is_fast_at_bfloat16", lambda: True)
+    monkeypatch.setattr(startup, "cpu_has_bfloat16", lambda: True)
     (said,) = startup.what_the_machine_decided(
         RunConfig(), RunConfig(train=TrainConfig(precision=precision_for("auto", gpus)))
     )
-    assert ("mixed_bfloat16, and faster" in said) == advised
+    assert ("mixed_bfloat16 may be faster" in said) == named
 
 
 @pytest.mark.parametrize(
-    ("flags", "fast"), [("fma avx512f avx512_bf16", True), ("amx_bf16 amx_tile", True), ("avx512f avx512_vnni", False)]
+    ("flags", "has"), [("fma avx512f avx512_bf16", True), ("amx_bf16 amx_tile", True), ("avx512f avx512_vnni", False)]
 )
-def test_a_cpu_says_whether_it_is_fast_at_bfloat16(flags: str, fast: bool, tmp_path: Path) -> None:
+def test_a_cpu_says_whether_it_has_bfloat16(flags: str, has: bool, tmp_path: Path) -> None:
     described = tmp_path / "cpuinfo"
-    assert not cpu_is_fast_at_bfloat16(described)
+    assert not cpu_has_bfloat16(described)
     described.write_text(f"model name\t: a CPU\nflags\t\t: {flags}\nbugs\t\t: none\n")
-    assert cpu_is_fast_at_bfloat16(described) == fast
+    assert cpu_has_bfloat16(described) == has
 
 
 @pytest.mark.parametrize(
