@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import re
 import statistics
 import subprocess
@@ -45,7 +44,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "focal objectness (`loss.focal_gamma 1.5`)": ("--loss.focal_gamma", "1.5"),
     "weights by level (`loss.balance [4, 1, 0.4]`)": ("--loss.balance", "[4, 1, 0.4]"),
     "varied sides (`train.multi_scale 0.25`)": ("--train.multi_scale", "0.25"),
-    "growing inputs (two fifths of the epochs on small ones)": ("GROWING",),
+    "growing inputs (two fifths of the epochs at {side} px)": ("GROWING",),
     "anchors fitted to the boxes (`model.auto_anchors 1`)": ("--model.auto_anchors", "1"),
     "rare classes more often (`data.balance_classes 0.9`)": ("--data.balance_classes", "0.9"),
     "two batches an update (`train.accumulate 2`)": ("--train.accumulate", "2"),
@@ -54,7 +53,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "slanted by up to 5 degrees (`augment.shear 5`)": ("--augment.shear", "5"),
     "shifted (`augment.translate 0.1`)": ("--augment.translate", "0.1"),
     "bfloat16 (`train.precision mixed_bfloat16`)": ("--train.precision", "mixed_bfloat16"),
-    "L2 on the head (`train.head_l2 0.0005`)": ("--train.head_l2", "0.0005"),
+    "L2 on the head (`train.head_l2 0.0005`, the default)": ("--train.head_l2", "0.0005"),
     "Adam (`train.optimizer adam`)": ("--train.optimizer", "adam"),
     "rate in steps (`train.schedule step`)": ("--train.schedule", "step"),
 }
@@ -67,34 +66,29 @@ def growing(epochs: int, side: int) -> tuple[str, ...]:
     return ("--train.phases", json.dumps([small, {**small, "until_epoch": epochs, "input_size": 0}]))
 
 
-def shares(jobs: int) -> queue.Queue[set[int]]:
-    """The cores of this process, dealt out to ``jobs``."""
+def pool_on(jobs: int) -> ThreadPoolExecutor:
+    """Threads with a share of this process's cores each, which what they start inherits. SystemExit for too many."""
     cores = sorted(os.sched_getaffinity(0))
-    if jobs > len(cores):
-        raise SystemExit(f"--jobs: {jobs} are more than the {len(cores)} cores")
-    dealt: queue.Queue[set[int]] = queue.Queue()
-    for job in range(jobs):
-        dealt.put(set(cores[job::jobs]))
-    return dealt
+    if not 1 <= jobs <= len(cores):
+        raise SystemExit(f"--jobs: {jobs}: 1 to {len(cores)} can have cores of their own")
+    shares = iter([cores[job::jobs] for job in range(jobs)])
+    return ThreadPoolExecutor(jobs, initializer=lambda: os.sched_setaffinity(0, next(shares)))
 
 
-def train(run_dir: Path, words: list[str], free: queue.Queue[set[int]]) -> dict[str, float]:
-    """The measurements of a run's last epoch, trained on cores that are ``free`` unless it was before."""
+def train(run_dir: Path, words: list[str]) -> dict[str, float]:
+    """The measurements of a run's last epoch, trained unless it was before. SystemExit where that failed."""
     asked, done = run_dir.with_suffix(".words"), run_dir / "ablation.json"
     if asked.exists() and json.loads(asked.read_text()) != words:
         raise SystemExit(f"{run_dir}: was trained with other fields: give another --out")
     asked.write_text(json.dumps(words))
     if not done.exists():
         report = run_dir.with_suffix(".log")
-        again = ["--resume", str(run_dir)] if (run_dir / "last").exists() else [*words, "--run-dir", str(run_dir)]
-        cores = free.get()
         with report.open("wb") as log:
-            training = subprocess.Popen([sys.executable, "train.py", *again], stdout=log, stderr=subprocess.STDOUT)
-            os.sched_setaffinity(training.pid, cores)
-            ended = training.wait()
-        free.put(cores)
-        if ended:
-            raise SystemExit(f"{report}: training failed")
+            again = ["--resume", str(run_dir)] if (run_dir / "last").exists() else [*words, "--run-dir", str(run_dir)]
+            ended = subprocess.run([sys.executable, "train.py", *again], stdout=log, stderr=subprocess.STDOUT)
+        if ended.returncode:
+            print(f"{report}: training failed", file=sys.stderr, flush=True)
+            raise SystemExit(1)
         done.write_text((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
     return json.loads(done.read_text())
 
@@ -122,29 +116,29 @@ def main() -> None:
     given.out.mkdir(exist_ok=True, parents=True)
     common = ["--config", str(given.config), *given.words]
     common += ["--train.epochs", str(given.epochs), "--train.freeze_epochs", "0", "--train.eval_every", "0"]
-    free = shares(given.jobs)
-    pool = ThreadPoolExecutor(given.jobs)
+    pool = pool_on(given.jobs)
 
     def start(name: str, *words: str) -> Future[dict[str, float]]:
-        return pool.submit(train, given.out / name, [*common, *words], free)
+        return pool.submit(train, given.out / name, [*common, *words])
 
     seeds = [start(f"seed_{seed}", "--train.seed", str(seed)) for seed in range(given.seeds)]
     changed = {}
     for name, words in CHANGES.items():
         own = growing(given.epochs, given.small) if words == ("GROWING",) else words
-        changed[name] = start(re.sub(r"\W+", "_", " ".join(own)).strip("_"), *own)
+        changed[name.format(side=given.small)] = start(re.sub(r"\W+", "_", " ".join(own)).strip("_"), *own)
     try:
-        report(seeds, changed)
+        show(seeds, changed)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def report(seeds: list[Future[dict[str, float]]], changed: dict[str, Future[dict[str, float]]]) -> None:
-    """Prints the table, row by row as it is known."""
+def show(seeds: list[Future[dict[str, float]]], changed: dict[str, Future[dict[str, float]]]) -> None:
+    """Prints the table, in order, as far as it is known."""
     print("| | mAP@0.5 | COCO AP |\n|---|---|---|")
-    plain = [seed.result() for seed in seeds]
-    for seed, found in enumerate(plain):
-        print(row(f"{RECIPE}, seed {seed}", found, None), flush=True)
+    plain = []
+    for seed, training in enumerate(seeds):
+        plain.append(training.result())
+        print(row(f"{RECIPE}, seed {seed}", plain[-1], None), flush=True)
     mean = {key: statistics.mean(found[key] for found in plain) for key in ("map_50", "coco_ap")}
     print(row(f"**{RECIPE}, mean**", mean, None), flush=True)
     for name, training in changed.items():

@@ -27,9 +27,10 @@ from nets.layers import LayerFactory
 from nets.precision import computing_in
 from utils.anchors import read_anchors
 from utils.config import LEVELS, DetectorSpec
+from utils.shipped import own_or_shipped
 
 PLAIN = "plain Keras"
-ANCHORS = tuple(map(tuple, read_anchors("model_data/yolo_anchors.txt").tolist()))
+ANCHORS = tuple(map(tuple, read_anchors(own_or_shipped("model_data/yolo_anchors.txt")).tolist()))
 SPEC = DetectorSpec(tuple(f"class {i}" for i in range(20)), "efficientnet_b0", 416, ANCHORS)
 
 

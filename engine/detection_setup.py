@@ -125,7 +125,8 @@ def initial_detector(
     """A detector with its first weights.
 
     ``weights``: "none" (drawn from ``seed``); "imagenet", "package" or an ``.h5`` file for the backbone; a checkpoint,
-    or a run with one: a detector's starts the whole, a classifier's the backbone. ``say`` hears what was taken.
+    or a run with one: a detector's starts the whole, a classifier's the backbone. ``say`` hears what was taken, and
+    when a detector's anchors are not those of ``spec``.
     """
     found = starting_point(weights)
     if found is None:
@@ -139,7 +140,7 @@ def initial_detector(
         theirs = checkpoint.spec.at_size(spec.input_size)
         if say is not None and not np.allclose(theirs.anchors_wh_px, spec.anchors_wh_px):
             say(
-                f"{path}: its head learned other anchors than this run has: what it knows of sizes is lost; "
+                f"{path}: its head learned other anchors than this run has: its sizes no longer fit; "
                 "to keep it, give its own as --model.anchors and --model.anchor_size, without --model.auto_anchors"
             )
         return model

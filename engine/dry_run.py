@@ -7,14 +7,13 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from engine.dataset import Batch
 from engine.learner import Learner
 from engine.memory import within_memory
 from engine.pace import MIB, as_time, gpu_memory_mib, is_measured
@@ -30,6 +29,8 @@ from utils.progress import Quiet, Reporter
 
 STEPS = 4
 """Timed of each kind, after one that traces."""
+WORTH = 0.9
+"""Share of a step's time that another precision must stay under to be advised: so few steps tell no less."""
 CROWDED = 0.9
 """Share of the memory that is better not exceeded."""
 
@@ -59,7 +60,8 @@ class Costs:
 def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]:
     """Takes a few steps of every phase, validates and measures a little, and says in lines what the run will take.
 
-    Nothing is written to ``run_dir``. What would end the run raises here as it would there.
+    Where bfloat16 may pay, steps of the last phase are timed in it, too. Nothing is written to ``run_dir``. What would
+    end the run raises here as it would there.
     """
     strategy = default_strategy(reporter.say)
     noting = Noting(reporter if read_cluster().chief else Quiet())
@@ -75,10 +77,10 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
         _try_measuring(trainer, costs, learner, RunDirectory(scratch))
         _memory(costs)
         _disk(trainer, costs, learner)
-        # Last, since it needs more memory than the run.
-        if bfloat16_may_pay(config):
+        # After the memory, whose peak is to be the run's. Workers take steps together, and each sees its own CPU only.
+        if bfloat16_may_pay(config) and trainer.workers.alone:
             reporter.say("trying mixed_bfloat16")
-            _compare_bfloat16(trainer, costs)
+            _compare_bfloat16(trainer, costs, learner)
     if not read_cluster().chief:
         return ()
     costs.lines.append(f"the whole run: {as_time(costs.seconds)}")
@@ -88,45 +90,45 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
 
 @dataclass(frozen=True)
 class Trial:
-    """Batches to time steps of a phase by: ``largest`` for what does not fit into memory, and some as they come."""
+    """Batches to try a phase by: ``largest`` for what does not fit into memory, and ``STEPS`` to time."""
 
-    largest: Any
-    some: Sequence[Any]
+    largest: Batch
+    timed: list[Batch]
     loading: float
     """Seconds to make one."""
     pixels: float
-    """Those of an average batch as a share of those of ``some``: so few see few of the sides."""
+    """Those of an average batch as a share of those of ``timed``: so few see few of the sides."""
 
-    def learning(self, learner: Learner, rate: float) -> float:
-        """Seconds of an average step. DivergedError where it gives no number."""
+    def learning(self, learner: Learner, rate: float) -> tuple[float, bool]:
+        """Seconds of an average step, and whether all gave numbers."""
         losses = [learner.train_step(self.largest, rate)]
-        timed = list(itertools.islice(itertools.cycle(self.some), STEPS))
         started = time.monotonic()
-        losses += [learner.train_step(batch, rate) for batch in timed]
-        seconds = (time.monotonic() - started) / STEPS
-        if not np.isfinite(losses).all():
-            raise DivergedError(f"train.learning_rate: {rate:g}: no number is left after {len(losses)} steps: lower it")
+        losses += [learner.train_step(batch, rate) for batch in self.timed]
         # Work grows with the pixels.
-        return self.pixels * seconds
+        seconds = self.pixels * (time.monotonic() - started) / STEPS
+        return seconds, bool(np.isfinite(losses).all())
 
 
-def _trial(trainer: Trainer, phase: PhaseConfig, begins: int) -> Trial:
+def _trial(trainer: Trainer, phase: PhaseConfig, epoch: int) -> Trial:
+    """Batches of ``epoch`` as ``phase`` has them."""
     data, shard = trainer.task.train_data.at_size(phase.input_size), trainer.workers.shard
     size = phase.batch_size * trainer.config.train.accumulate
     started = time.monotonic()
-    some = list(itertools.islice(data.training_batches(begins, size, 0, shard), STEPS))
-    loading = (time.monotonic() - started) / len(some)
+    made = list(itertools.islice(data.training_batches(epoch, size, 0, shard), STEPS))
+    loading = (time.monotonic() - started) / len(made)
     # The last batch of an epoch, so that none is made ahead.
-    (largest,) = data.at_largest().training_batches(begins, size, data.steps_per_epoch(size) - 1, shard)
-    timed = itertools.islice(itertools.cycle(some), STEPS)
+    (largest,) = data.at_largest().training_batches(epoch, size, data.steps_per_epoch(size) - 1, shard)
+    timed = list(itertools.islice(itertools.cycle(made), STEPS))
     pixels = np.mean(np.square(data.sides)) / np.mean([batch.images.shape[1] ** 2 for batch in timed])
-    return Trial(largest, some, loading, float(pixels))
+    return Trial(largest, timed, loading, float(pixels))
 
 
 def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) -> Learner:
     learner = Learner(trainer.task, trainer.config.train, trainer.strategy, phase.frozen_backbone)
-    trial = _trial(trainer, phase, begins)
-    loading, learning = trial.loading, trial.learning(learner, trainer.config.train.learning_rate)
+    trial, rate = _trial(trainer, phase, begins), trainer.config.train.learning_rate
+    loading, (learning, finite) = trial.loading, trial.learning(learner, rate)
+    if not finite:
+        raise DivergedError(f"train.learning_rate: {rate:g}: no number is left after {STEPS + 1} steps: lower it")
     # On a CPU both take turns; beside a GPU the faster one costs nothing.
     seconds = max(loading, learning) if tf.config.list_logical_devices("GPU") else loading + learning
     validation = _validating(trainer, learner)
@@ -145,19 +147,17 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     return learner
 
 
-def _compare_bfloat16(trainer: Trainer, costs: Costs) -> None:
-    """Steps of the last phase in both types, for a CPU that has instructions for bfloat16 and may gain by it or not."""
+def _compare_bfloat16(trainer: Trainer, costs: Costs, learner: Learner) -> None:
+    """Steps of the last phase in both types; ``learner`` has taken steps in float32."""
     phase, config = trainer.phases[-1], trainer.config.train
     trial = _trial(trainer, phase, phase.until_epoch - 1)
-    seconds = []
-    for precision in ("mixed_bfloat16", "float32"):
-        tried = replace(config, precision=precision)
-        learner = Learner(trainer.task, tried, trainer.strategy, phase.frozen_backbone)
-        seconds.append(trial.learning(learner, config.learning_rate))
-    half, full = seconds
+    in_half = Learner(
+        trainer.task, replace(config, precision="mixed_bfloat16"), trainer.strategy, phase.frozen_backbone
+    )
+    half, full = (trial.learning(tried, config.learning_rate)[0] for tried in (in_half, learner))
     costs.lines.append(
         f"in mixed_bfloat16 a step of the last phase takes {half:.3f} s, in float32 {full:.3f} s"
-        f"{': try --train.precision mixed_bfloat16' if half < full else ''}"
+        f"{': try --train.precision mixed_bfloat16' if half < WORTH * full else ''}"
     )
 
 

@@ -102,10 +102,11 @@ def phase_line(
     phase = phases[number - 1]
     state = "backbone frozen" if phase.frozen_backbone else "everything trains"
     shown = f"{sides[0]} to {sides[-1]}" if len(sides) > 1 else str(sides[0])
+    elsewhere = f", measured at {measured}" if sides[-1] < measured else ""
     return (
         f"phase {number} of {len(phases)}: epochs {epoch + 1} to {phase.until_epoch}, batch {images}, input {shown}, "
-        f"{state}"
-    ) + (f"; measured at {measured}, where what small inputs teach shows little yet" if sides[-1] < measured else "")
+        f"{state}{elsewhere}"
+    )
 
 
 def epoch_line(entry: Mapping[str, Any], epochs: int, parts: Sequence[str], curves: Mapping[str, str]) -> str:

@@ -42,6 +42,8 @@ def start_run(
     trainer = _prepared(setup, run_dir, reporter, strategy)
     for line in what_the_machine_decided(config, trainer.config):
         reporter.say(line)
+    if bfloat16_may_pay(config):
+        reporter.say("mixed_bfloat16 may be faster on this CPU: --dry-run compares them")
     if trainer.workers.chief:
         trainer.run.lock()
         trainer.run.start(trainer.config, trainer.task.spec.class_names, setup.inputs())
@@ -50,15 +52,13 @@ def start_run(
 
 
 def bfloat16_may_pay(asked: Config) -> bool:
-    """Whether steps may be faster in bfloat16 than in what ``auto`` makes of this machine."""
+    """Whether ``auto`` means float32 here, on a CPU that has instructions for bfloat16."""
     return asked.train.precision == "auto" and not gpu_capabilities() and cpu_has_bfloat16()
 
 
 def what_the_machine_decided(asked: Config, found: Config) -> list[str]:
     """A line for the precision and for each batch size that was found."""
     how = "train.precision" if asked.train.precision != "auto" else "train.precision auto, by the devices here"
-    if bfloat16_may_pay(asked):
-        how += "; mixed_bfloat16 may be faster on this CPU, --dry-run compares them"
     return [f"computing in {found.train.precision} ({how})", *found_batch_sizes(asked.train, found.train)]
 
 
