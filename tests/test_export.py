@@ -23,6 +23,7 @@ from engine.export import jobs, parity
 from engine.export.calibration import Calibration, climb
 from engine.inference import Predictor
 from engine.runtimes.choice import load_detector, load_exported
+from engine.runtimes.openvino_session import openvino_core
 from engine.timing import Speed
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists
@@ -328,6 +329,18 @@ def test_int8_is_smaller_and_leans_the_same_way(
         assert np.corrcoef(output.ravel(), expected[level].numpy().ravel())[0, 1] > 0.4
         # Logits that were int8 themselves would take few values.
         assert len(np.unique(output)) > 256
+
+
+def test_openvino_rounds_maps_as_a_whole_also_in_front_of_depthwise_convolutions(int8_folder: Path) -> None:
+    need("openvino-int8")
+    model = openvino_core().read_model(int8_folder / INT8_FILES["openvino-int8"] / "model.xml")
+    depthwise = [one for one in model.get_ops() if one.get_type_name() == "GroupConvolution"]
+    assert depthwise
+    for convolution in depthwise:
+        rounded = convolution.input_value(0).get_node()
+        assert rounded.get_type_name() == "FakeQuantize"
+        # By channel the convolution before it gets a kernel that crashes on CPUs with AMX.
+        assert {int(np.prod(value.get_shape())) for value in rounded.input_values()[1:]} == {1}
 
 
 def size_of(path: Path) -> int:

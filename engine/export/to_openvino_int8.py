@@ -20,6 +20,7 @@ CONVOLUTIONS = ("Convolution", "GroupConvolution")
 def write_openvino_int8(predictor: Predictor, artifact: Artifact, path: Path, calibration: Calibration) -> None:
     """Writes the folder ``path`` with model.xml and model.bin in int8. FileError when the place cannot be written."""
     nncf = require("nncf", "nncf")
+    advanced = require("nncf.quantization.advanced_parameters", "nncf")
     # It reports every operation that it leaves alone.
     logging.getLogger("nncf").setLevel(logging.ERROR)
     model = openvino_model(predictor, artifact)
@@ -32,6 +33,11 @@ def write_openvino_int8(predictor: Predictor, artifact: Artifact, path: Path, ca
             nncf.Dataset(list(calibration.feeds(artifact))),
             # Asymmetric activations: swish and leaky ReLU give far more above zero than below.
             preset=nncf.QuantizationPreset.MIXED,
+            # By channel, as is the rule in front of depthwise convolutions, the convolution that gives the map and the
+            # one that takes it get other kernels, which are slow, and with AMX end the process.
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_quantization_params=advanced.QuantizationParameters(per_channel=False)
+            ),
             subset_size=len(calibration.inputs),
             ignored_scope=nncf.IgnoredScope(names=sorted(in_float), validate=False),
         )
