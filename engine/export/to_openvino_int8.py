@@ -34,7 +34,7 @@ def write_openvino_int8(predictor: Predictor, artifact: Artifact, path: Path, ca
             # Asymmetric activations: swish and leaky ReLU give far more above zero than below.
             preset=nncf.QuantizationPreset.MIXED,
             # By channel, as is the rule in front of depthwise convolutions, the convolution that gives the map and the
-            # one that takes it get other kernels, which are slow, and with AMX end the process.
+            # one that takes it get other kernels: slower ones, and on a CPU with AMX a small detector crashed in them.
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 activations_quantization_params=advanced.QuantizationParameters(per_channel=False)
             ),
