@@ -141,7 +141,7 @@ def initial_detector(
         if say is not None and not np.allclose(theirs.anchors_wh_px, spec.anchors_wh_px):
             say(
                 f"{path}: its head learned other anchors than this run has: its sizes no longer fit; "
-                "to keep it, give its own as --model.anchors and --model.anchor_size, without --model.auto_anchors"
+                "to keep them, give its own as --model.anchors and --model.anchor_size, without --model.auto_anchors"
             )
         return model
     backbone = model.get_layer(BACKBONE)
