@@ -1,8 +1,7 @@
 """What each choice of the recipe is worth: one changed at a time, everything else as it was, in short trainings.
 
 Scores are the mAP on the validation list after the last epoch. The recipe itself is trained from several seeds, whose
-spread tells which differences mean something: 20 epochs of mobilenet_v1_0.25 at 256 px ended at 0.04, 0.43 and 0.54 on
-the blood cells, which is too short to tell anything.
+spread tells which differences mean something: too short a training tells nothing (docs/results.md has one that did).
 
     python voc_annotation.py --voc BCCD/VOCdevkit --year 2007 --out lists --skip-bad
     python -m benchmarks.ablation --config configs/bccd.yaml --epochs 60 --jobs 2 -- --model.backbone mobilenet_v2_0.35
