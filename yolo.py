@@ -17,13 +17,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
 
 from utils.config import DetectorSpec
-from utils.errors import ConfigError, DataError
-from utils.images import pixels_of, read_for_detector
+from utils.errors import ConfigError
+from utils.images import any_pixels, is_pillow
 from utils.types import Detections, ImageArray
 
 if TYPE_CHECKING:
@@ -64,8 +64,9 @@ class Detector:
         runtime: str | None = None,
         input_size: int | None = None,
     ) -> None:
-        check_threshold("score", score)
-        check_threshold("iou", iou)
+        for name, value in (("score", score), ("iou", iou)):
+            if not 0 <= value <= 1:  # NaN fails, too
+                raise ConfigError(f"{name}: {value}: must lie in 0..1")
         if batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size}: must be at least 1")
         from engine.runtimes.choice import load_detector
@@ -99,46 +100,20 @@ class Detector:
         Many are any iterable, read as needed. DataError for an image that cannot be used.
         """
         if _is_one(images):
-            return self.predictor.predict_batch([self._pixels(images)], score=self.score, iou=self.iou)[0]
+            return self.predictor.predict_batch(
+                [any_pixels(images, self.spec, self.ignore_exif)], score=self.score, iou=self.iou
+            )[0]
         return list(self._detect_many(iter(images)))  # type: ignore[arg-type]
 
     def _detect_many(self, images: Iterator[OneImage]) -> Iterator[Detections]:
         from engine.pipeline import batches
 
-        for batch in batches((self._pixels(image) for image in images), self.batch_size):
+        pixels = (any_pixels(image, self.spec, self.ignore_exif) for image in images)
+        for batch in batches(pixels, self.batch_size):
             yield from self.predictor.predict_batch(batch, score=self.score, iou=self.iou)
-
-    def _pixels(self, image: object) -> ImageArray:
-        if isinstance(image, str | os.PathLike):
-            return read_for_detector(image, self.spec, self.ignore_exif)
-        if isinstance(image, np.ndarray):
-            return _checked(image)
-        if _is_pillow(image):
-            return pixels_of(image, ignore_exif=self.ignore_exif)
-        raise DataError(f"image of type {type(image).__name__}: give a path, a Pillow image or an RGB uint8 array")
-
-
-def check_threshold(name: str, value: float) -> None:
-    """ConfigError unless ``value`` lies in 0..1."""
-    if not 0 <= value <= 1:  # NaN fails, too
-        raise ConfigError(f"{name}: {value}: must lie in 0..1")
 
 
 def _is_one(images: object) -> bool:
     if isinstance(images, np.ndarray):
         return images.ndim != 4
-    return isinstance(images, str | os.PathLike) or _is_pillow(images) or not isinstance(images, Iterable)
-
-
-def _is_pillow(image: object) -> TypeGuard[Image]:
-    return hasattr(image, "getexif")
-
-
-def _checked(image: np.ndarray) -> ImageArray:
-    if image.dtype != np.uint8:
-        raise DataError(f"image array: dtype {image.dtype}: must be uint8, 0..255")
-    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
-        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise DataError(f"image array: shape {image.shape}: must be [height, width, 3], RGB")
-    return np.ascontiguousarray(image)
+    return isinstance(images, str | os.PathLike) or is_pillow(images) or not isinstance(images, Iterable)

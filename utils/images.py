@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import cv2
 import numpy as np
@@ -128,6 +128,32 @@ def pixels_of(image: Image, ignore_exif: bool = False) -> ImageArray:
     except OSError as error:
         raise DataError(f"image: cannot be decoded: {error}") from error
     return np.ascontiguousarray(_TURNS[1 if ignore_exif else pillow_orientation(image)](_rgb_pixels(image)))
+
+
+def any_pixels(image: object, spec: DetectorSpec, ignore_exif: bool) -> ImageArray:
+    """RGB uint8 [H, W, 3] of a path, a Pillow image, or an array like it, grey ones too. DataError for others."""
+    if isinstance(image, str | os.PathLike):
+        return read_for_detector(os.fspath(image), spec, ignore_exif)
+    if isinstance(image, np.ndarray):
+        return _checked(image)
+    if is_pillow(image):
+        return pixels_of(image, ignore_exif=ignore_exif)
+    raise DataError(f"image of type {type(image).__name__}: give a path, a Pillow image or an RGB uint8 array")
+
+
+def is_pillow(image: object) -> TypeGuard[Image]:
+    """Whether it is a Pillow image, which need not be imported for that."""
+    return hasattr(image, "getexif")
+
+
+def _checked(image: np.ndarray) -> ImageArray:
+    if image.dtype != np.uint8:
+        raise DataError(f"image array: dtype {image.dtype}: must be uint8, 0..255")
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise DataError(f"image array: shape {image.shape}: must be [height, width, 3], RGB")
+    return np.ascontiguousarray(image)
 
 
 def _decode_with_pillow(data: bytes, kind: str, name: str, ignore_exif: bool, warn: Warn | None) -> ImageArray:
