@@ -2,7 +2,8 @@
 
 A minute is 60 seconds of CPU time on each core of the machine: of a program that keeps all of them busy a minute by the
 clock, and unlike that the same when other programs run beside it. What a run holds as its best by the validation list
-is copied at every mark, and measured on the test list when the time is over.
+is copied at every mark, and measured on the test list when the time is over. With ``--core`` contenders learn side by
+side, each on a core of its own, for as many times as long as there are cores.
 
     python voc_annotation.py --voc BCCD/VOCdevkit --year 2007 --out lists --skip-bad
     python -m benchmarks.learning run best --lists lists --minutes 10 20 40 60
@@ -64,12 +65,13 @@ def get_map(*words: str | Path | int) -> None:
     subprocess.run([sys.executable, "get_map.py", *map(str, words), "--no-plots"], check=True, stdout=sys.stderr)
 
 
-def ours(name: str, lists: Path, out: Path) -> Contender:
-    """A recipe of this application."""
+def ours(name: str, lists: Path, out: Path, changes: list[list[str]]) -> Contender:
+    """A recipe of this application, but for ``changes``: pairs of a field and its value."""
     words = (
         *(sys.executable, "train.py", "--config", CONFIGS[name], "--run-dir", str(out / "run")),
         *("--data.train", str(lists / "2007_train.txt"), "--data.val", str(lists / "2007_val.txt")),
         *("--data.classes", str(lists / "classes.txt"), "--model.weights", "none", "--model.input_size", str(SIZE)),
+        *(word for field, value in changes for word in (f"--{field}", value)),
     )
 
     def measure(weights: Path, folder: Path) -> None:
@@ -128,21 +130,24 @@ def yolo_dataset(lists: Path, folder: Path) -> Path:
     return folder / "data.yaml"
 
 
-def cpu_minutes(process: subprocess.Popen[bytes]) -> float:
-    """CPU time of ``process`` in minutes of all cores."""
+def cpu_minutes(process: subprocess.Popen[bytes], cores: int) -> float:
+    """CPU time of ``process`` in minutes of all ``cores``."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     ticks = sum(int(field) for field in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK") / 60 / len(os.sched_getaffinity(0))
+    return ticks / os.sysconf("SC_CLK_TCK") / 60 / cores
 
 
-def train(contender: Contender, out: Path, marks: list[float]) -> dict[float, Path]:
-    """Trains up to the last mark. A copy of the best so far for each mark that found one."""
+def train(contender: Contender, out: Path, marks: list[float], core: int | None) -> dict[float, Path]:
+    """Trains up to the last mark, on ``core`` or on all. A copy of the best so far for each mark that found one."""
     copies: dict[float, Path] = {}
+    every = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, every if core is None else {core})
     started = time.monotonic()
     with (out / "train.log").open("wb") as log:
         process = subprocess.Popen(contender.words, stdout=log, stderr=subprocess.STDOUT)
+        os.sched_setaffinity(0, every)
         for mark in marks:
-            while process.poll() is None and cpu_minutes(process) < mark:
+            while process.poll() is None and cpu_minutes(process, len(every)) < mark:
                 time.sleep(0.5)
             clock = (time.monotonic() - started) / 60
             print(f"{mark:g} minutes, {clock:.1f} by the clock", file=sys.stderr, flush=True)
@@ -167,9 +172,9 @@ def run(given: argparse.Namespace) -> None:
     if given.contender == "yolo11n":
         contender = yolo11n(given.python, given.epochs, given.lists, out)
     else:
-        contender = ours(given.contender, given.lists, out)
+        contender = ours(given.contender, given.lists, out, given.change)
     found: dict[str, Any] = {}
-    copies = train(contender, out, sorted(given.minutes))
+    copies = train(contender, out, sorted(given.minutes), given.core)
     for mark in sorted(given.minutes):
         found[f"{mark:g}"] = {"voc_map_50": 0.0, "coco_ap": 0.0}
         if mark in copies:
@@ -216,6 +221,10 @@ def main() -> None:
     running.add_argument("--minutes", type=float, nargs="+", default=[10.0, 20.0, 40.0, 60.0], help="marks")
     running.add_argument("--python", type=Path, help="of the environment that has ultralytics, for yolo11n")
     running.add_argument("--epochs", type=int, default=300, help="that yolo11n's schedule is made for (default: 300)")
+    running.add_argument("--core", type=int, help="train on this one alone (default: on all)")
+    running.add_argument(
+        "--change", nargs=2, action="append", default=[], metavar=("FIELD", "VALUE"), help="another value for ours"
+    )
     running.set_defaults(run=run)
     showing = verbs.add_parser("show", help="print and draw what was measured")
     showing.add_argument("picture", type=Path, help="PNG to write")
