@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.classifier import Classifier
 from engine.outputs import save_picture
-from engine.pipeline import batches, in_order
+from engine.pipeline import THREADS, batches, in_order
 from utils.classification_metrics import ClassificationMetrics, evaluate_classes
 from utils.classification_report import mistakes_sheet, save_confusion
 from utils.errors import UserError
@@ -24,15 +24,13 @@ from utils.progress import Reporter
 from utils.types import FloatArray, ImageArray
 from utils.views import fixed_view
 
-READING_THREADS = 2
-
 
 def classify_files(
     classifier: Classifier, paths: Sequence[str | Path], batch_size: int, reporter: Reporter, ignore_exif: bool = False
 ) -> Iterator[tuple[str, FloatArray | UserError]]:
     """Path and class probabilities [C] of every photo in order, or what is wrong with it; reads ahead in threads."""
     jobs = (partial(_view, classifier, str(path), ignore_exif, reporter.say) for path in paths)
-    with ThreadPoolExecutor(READING_THREADS) as pool, closing(in_order(pool, jobs, 2 * batch_size)) as views:
+    with ThreadPoolExecutor(THREADS) as pool, closing(in_order(pool, jobs, 2 * batch_size)) as views:
         work = reporter.track(zip(map(str, paths), views, strict=True), "classifying", len(paths), " images")
         for batch in batches(work, batch_size):
             good = [view for _, view in batch if not isinstance(view, UserError)]

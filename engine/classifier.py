@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine.checkpoint import classifier_spec_of, is_checkpoint, read_checkpoint, rebuild
+from engine.devices import share_gpu_memory
 from nets.backbones import backbone_spec, build_classifier
 from utils.classes import imagenet_class_names
 from utils.classifier_config import ClassifierSpec
@@ -32,6 +33,7 @@ class Classifier:
     @classmethod
     def load(cls, path: str | Path) -> Classifier:
         """Rebuilds the classifier of a checkpoint. FileError when the file is missing, foreign or damaged."""
+        share_gpu_memory()
         checkpoint = read_checkpoint(path)
         spec = classifier_spec_of(checkpoint, path)
         return cls(rebuild(checkpoint, path), spec)

@@ -101,7 +101,11 @@ class Trial:
 
     def learning(self, learner: Learner, rate: float) -> tuple[float, bool]:
         """Seconds of an average step, and whether all gave numbers."""
-        losses = [learner.train_step(self.largest, rate)]
+        # What a size of inputs needs, such as compiled loops, is made once in a run: it is no part of an average step.
+        sizes = {self.largest.images.shape: self.largest}
+        for batch in self.timed:
+            sizes.setdefault(batch.images.shape, batch)
+        losses = [learner.train_step(batch, rate) for batch in sizes.values()]
         started = time.monotonic()
         losses += [learner.train_step(batch, rate) for batch in self.timed]
         # Work grows with the pixels.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from engine.pipeline import THREADS
 from utils.config import DetectorSpec
 from utils.errors import DataError
 from utils.images import read_for_detector
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from engine.workers import Workers
 
 SCORE, IOU = 0.001, 0.5
-DECODING_THREADS = 2
 Sample = tuple[Path, GroundTruth]
 
 
@@ -125,7 +125,7 @@ def decoded_ahead(
     paths: Sequence[Path], decode: Callable[[Path], ImageArray], ahead: int
 ) -> Generator[ImageArray, None, None]:
     """Yields ``decode(path)`` in order, with at most ``ahead`` images decoded or waiting at any moment."""
-    pool = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
     remaining = iter(paths)
     try:
         waiting: deque[Future[ImageArray]] = deque(pool.submit(decode, path) for path in islice(remaining, ahead))

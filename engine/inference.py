@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 
 from engine.checkpoint import detector_spec_of, read_checkpoint, rebuild
+from engine.devices import share_gpu_memory
+from engine.memory import within_memory
 from engine.photo_detector import PhotoDetector, unpadded
 from nets.decode import decode
 from nets.nms import PaddedDetections, suppress
@@ -31,12 +33,14 @@ class Predictor(PhotoDetector):
     @classmethod
     def load(cls, path: str | Path) -> Predictor:
         """Rebuilds the detector of a checkpoint. FileError when the file is missing, foreign or damaged."""
+        share_gpu_memory()
         checkpoint = read_checkpoint(path)
         return cls(rebuild(checkpoint, path), detector_spec_of(checkpoint, path))
 
     def find(self, inputs: ImageArray, score: float, iou: float) -> list[Found]:
-        """What each of the prepared inputs [B, S, S, 3] holds."""
-        return unpadded(*(part.numpy() for part in self._detect(inputs, score, iou)))
+        """What each of the prepared inputs [B, S, S, 3] holds. MemoryRanOutError where they are too many at once."""
+        with within_memory("finding objects", len(inputs), "make it or the input size smaller"):
+            return unpadded(*(part.numpy() for part in self._detect(inputs, score, iou)))
 
     def objectness(self, inputs: ImageArray) -> list[FloatArray]:
         """Of each level the best objectness of a cell, [B, G, G]."""

@@ -10,6 +10,8 @@ import tensorflow as tf
 from utils.errors import MemoryRanOutError
 
 _WORDS = ("out of memory", "out_of_memory", "failed to allocate", "alloc_failed", "allocation failed")
+_NO_ALGORITHM = "no algorithm worked"
+"""Of a convolution on a GPU: there was no room for what any way to compute it needs beside its inputs."""
 
 
 def ran_out_of_memory(error: Exception) -> bool:
@@ -19,6 +21,8 @@ def ran_out_of_memory(error: Exception) -> bool:
     """
     if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
         return True
+    if isinstance(error, tf.errors.NotFoundError):
+        return _NO_ALGORITHM in str(error).lower()
     internal = isinstance(error, tf.errors.InternalError | tf.errors.UnknownError)
     return internal and any(words in str(error).lower() for words in _WORDS)
 

@@ -16,6 +16,7 @@ from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import Coordin
 from tensorflow.python.eager import context
 
 from engine.dataset import Batch, Shard
+from engine.devices import unused_gpu
 from engine.interrupts import StoppedError, StopRequest
 from utils.cluster import VARIABLE, Cluster, read_cluster
 from utils.errors import ConfigError, DataError, LostWorkerError
@@ -136,10 +137,15 @@ class Workers:
 
 
 def default_strategy(say: Callable[[str], None]) -> tf.distribute.Strategy:
-    """All workers that TF_CONFIG names; else all GPUs of this machine where there are several; else the one device."""
+    """All workers that TF_CONFIG names; else all GPUs of this machine where there are several; else the one device.
+
+    A GPU that is not used, and for want of what, is said.
+    """
     cluster = read_cluster()
     if cluster.count > 1:
         return _join(cluster, say)
+    if line := unused_gpu():
+        say(line)
     several = len(tf.config.list_physical_devices("GPU")) > 1
     return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -102,21 +103,25 @@ def test_steps_in_bfloat16_are_really_taken(
 def test_with_inputs_of_many_sizes_the_largest_is_tried_first(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sides: list[int] = []
+    steps: list[tuple[Learner, int]] = []
 
     def idle(self: Learner, batch: Batch, rate: float) -> np.ndarray:
-        del self, rate
-        sides.append(batch.images.shape[1])
+        del rate
+        steps.append((self, batch.images.shape[1]))
         return np.ones(2, np.float32)
 
     monkeypatch.setattr(Learner, "train_step", idle)
     wide = ["--model.input_size=64", "--train.multi_scale=0.5"]
     assert dry("--data", str(data), "--run-dir", str(tmp_path / "run"), *wide) == 0
-    # Of each phase one, then those that are timed.
-    assert [sides[0], sides[5]] == [96, 96]
-    assert len(sides) == 10
-    assert set(sides) <= {32, 64, 96}
-    assert len(set(sides)) > 1
+    phases = [[side for _, side in taken] for _, taken in itertools.groupby(steps, key=lambda step: step[0])]
+    assert len(phases) == 2
+    for sides in phases:
+        first, timed = sides[: -dry_run.STEPS], sides[-dry_run.STEPS :]
+        assert first[0] == 96
+        # Then every other size once, so that no time is that of a first time.
+        assert len(set(first)) == len(first)
+        assert set(timed) <= set(first) <= {32, 64, 96}
+    assert len({side for _, side in steps}) > 1
 
 
 def test_what_would_end_the_run_ends_the_trial_with_the_same_code(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 
 import export
@@ -126,6 +127,10 @@ def same(one: list[Detections], other: list[Detections], score: float) -> bool:
     found = agreement(zip(one, other, strict=True), score, 0.05, 2e-3)
     assert found.matched > 20
     return found.unmatched == 0
+
+
+def test_files_are_compared_with_what_float32_gives_on_any_device(raw_folder: Path) -> None:
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def test_the_file_says_what_it_is(raw_file: Path, checkpoint: Predictor) -> None:

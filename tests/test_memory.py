@@ -17,6 +17,8 @@ from engine.memory import ran_out_of_memory
         (tf.errors.InternalError(None, None, "libdevice not found"), False),
         (tf.errors.InvalidArgumentError(None, None, "out of memory of shapes"), False),
         (ValueError("out of memory"), False),
+        (tf.errors.NotFoundError(None, None, "No algorithm worked!  Error messages:\n  Profiling failure"), True),
+        (tf.errors.NotFoundError(None, None, "out of memory: no such file"), False),
     ],
 )
 def test_running_out_of_memory_is_told_from_other_errors(error: Exception, out: bool) -> None:

@@ -7,10 +7,12 @@ import platform
 from pathlib import Path
 
 
-def machine_in_words() -> str:
-    """Such as ``2 cores of AMD EPYC``: the cores that this process may use."""
+def machine_in_words(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> str:
+    """Such as ``2 cores of AMD EPYC``: the cores of this process, then the GPUs that NVIDIA's driver lists."""
     cores = len(os.sched_getaffinity(0))
-    return f"{cores} core{'' if cores == 1 else 's'} of {_processor()}"
+    described = [path.read_text("utf-8") for path in sorted(gpus.glob("*/information"))]
+    models = [line.partition(":")[2].strip() for text in described for line in text.splitlines() if "Model:" in line]
+    return ", ".join([f"{cores} core{'' if cores == 1 else 's'} of {_processor()}", *models])
 
 
 def _processor() -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import tensorflow as tf
+
 from engine.evaluation import ground_truths_for
 from engine.export.calibration import Calibration, climb
 from engine.export.folders import replacing_folder
@@ -70,6 +72,8 @@ def export_all(request: ExportRequest, reporter: Reporter) -> Iterator[Parity]:
     ConfigError for what cannot be exported so; FileError for a checkpoint that cannot be read or a place that cannot be
     written; DataError for photos that cannot be used.
     """
+    # On GPUs TensorFlow rounds what goes into a convolution to 10 bits, unless it is told to compute in float32.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     predictor = Predictor.load(request.checkpoint)
     spec = predictor.spec
     same = {name: getattr(request, name) for name in ("nms", "any_size", "score", "iou", "license")}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from engine.devices import share_gpu_memory
 from engine.runtimes.session import Arrays
 from utils.artifact import METADATA_FILE, Artifact
 from utils.errors import FileError
@@ -21,6 +22,7 @@ class SavedModelSession:
         except (OSError, ValueError) as error:
             raise FileError(f"{path}: {METADATA_FILE}: {error}: give a folder that export.py wrote") from error
         self.artifact = Artifact.from_metadata(metadata, path)
+        share_gpu_memory()
         try:
             self._loaded = tf.saved_model.load(str(path))  # owns what its functions use
         except (OSError, ValueError, tf.errors.OpError) as error:
