@@ -221,7 +221,8 @@ def main() -> None:
     running.add_argument("--minutes", type=float, nargs="+", default=[10.0, 20.0, 40.0, 60.0], help="marks")
     running.add_argument("--python", type=Path, help="of the environment that has ultralytics, for yolo11n")
     running.add_argument("--epochs", type=int, default=300, help="that yolo11n's schedule is made for (default: 300)")
-    running.add_argument("--core", type=int, help="train on this one alone (default: on all)")
+    cores = sorted(os.sched_getaffinity(0))
+    running.add_argument("--core", type=int, choices=cores, help="train on this one alone (default: on all)")
     running.add_argument(
         "--change", nargs=2, action="append", default=[], metavar=("FIELD", "VALUE"), help="another value for ours"
     )
@@ -232,8 +233,11 @@ def main() -> None:
     for verb in (running, showing):
         verb.add_argument("--out", type=Path, default=Path("learning"), help="folder of the runs (default: learning)")
     given = parser.parse_args()
-    if getattr(given, "contender", None) == "yolo11n" and not given.python:
+    yolo = getattr(given, "contender", None) == "yolo11n"
+    if yolo and not given.python:
         parser.error("--python: is needed for yolo11n: the Python of an environment with ultralytics")
+    if yolo and given.change:
+        parser.error("--change: for ours; yolo11n trains by its own recipe")
     given.run(given)
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from engine.checkpoint import classifier_spec_of, is_checkpoint, read_checkpoint, rebuild
 from engine.devices import share_gpu_memory
+from engine.memory import SMALLER, within_memory
 from nets.backbones import backbone_spec, build_classifier
 from utils.classes import imagenet_class_names
 from utils.classifier_config import ClassifierSpec
@@ -44,6 +45,7 @@ class Classifier:
 
         ``class_names`` are ImageNet's unless given. ConfigError when there are not as many as the weights know.
         """
+        share_gpu_memory()
         names = imagenet_class_names() if class_names is None else tuple(class_names)
         known = backbone_spec(backbone)
         model = build_classifier(backbone, len(names), weights=weights, probabilities=False)
@@ -56,8 +58,12 @@ class Classifier:
         return self.probabilities(np.stack(views))
 
     def probabilities(self, views: ImageArray) -> FloatArray:
-        """Class probabilities of network inputs. [B, S, S, 3] uint8 -> [B, C] float32."""
-        return self._probabilities(views).numpy()
+        """Class probabilities of network inputs. [B, S, S, 3] uint8 -> [B, C] float32.
+
+        MemoryRanOutError where they are too many at once.
+        """
+        with within_memory("classifying", len(views), SMALLER):
+            return self._probabilities(views).numpy()
 
     def _graph(self, views: Any) -> Any:
         return tf.nn.softmax(self.model(views, training=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,8 @@ def unused_gpu(devices: Path = Path("/dev")) -> str | None:
 
     TensorFlow's package comes without NVIDIA's libraries, and without them computes on the CPU.
     """
-    hidden = "CUDA_VISIBLE_DEVICES" in os.environ
+    # A list of devices ends where one is not known.
+    hidden = re.match(r"\s*(-|NoDevFiles|$)", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
     if hidden or tf.config.list_physical_devices("GPU") or not any(devices.glob("nvidia[0-9]*")):
         return None
     return (
@@ -26,6 +28,6 @@ def unused_gpu(devices: Path = Path("/dev")) -> str | None:
 def share_gpu_memory() -> None:
     """Lets TensorFlow take memory of a GPU as it needs it, not nearly all at once, unless the user decided otherwise.
 
-    For what only predicts, which may run beside a training. To be called before anything is put onto a GPU.
+    For what only predicts, of which several may run on one. To be called before TensorFlow has computed anything.
     """
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")

@@ -132,7 +132,7 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     trial, rate = _trial(trainer, phase, begins), trainer.config.train.learning_rate
     loading, (learning, finite) = trial.loading, trial.learning(learner, rate)
     if not finite:
-        raise DivergedError(f"train.learning_rate: {rate:g}: no number is left after {STEPS + 1} steps: lower it")
+        raise DivergedError(f"train.learning_rate: {rate:g}: no number is left after a few steps: lower it")
     # On a CPU both take turns; beside a GPU the faster one costs nothing.
     seconds = max(loading, learning) if tf.config.list_logical_devices("GPU") else loading + learning
     validation = _validating(trainer, learner)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from engine.checkpoint import detector_spec_of, read_checkpoint, rebuild
 from engine.devices import share_gpu_memory
-from engine.memory import within_memory
+from engine.memory import SMALLER, within_memory
 from engine.photo_detector import PhotoDetector, unpadded
 from nets.decode import decode
 from nets.nms import PaddedDetections, suppress
@@ -39,12 +39,13 @@ class Predictor(PhotoDetector):
 
     def find(self, inputs: ImageArray, score: float, iou: float) -> list[Found]:
         """What each of the prepared inputs [B, S, S, 3] holds. MemoryRanOutError where they are too many at once."""
-        with within_memory("finding objects", len(inputs), "make it or the input size smaller"):
+        with within_memory("finding objects", len(inputs), SMALLER):
             return unpadded(*(part.numpy() for part in self._detect(inputs, score, iou)))
 
     def objectness(self, inputs: ImageArray) -> list[FloatArray]:
-        """Of each level the best objectness of a cell, [B, G, G]."""
-        return [level.numpy() for level in self._objectness(inputs)]
+        """Of each level the best objectness of a cell, [B, G, G]. MemoryRanOutError as for ``find``."""
+        with within_memory("finding objects", len(inputs), SMALLER):
+            return [level.numpy() for level in self._objectness(inputs)]
 
     def raw_graph(self, images: Any) -> dict[str, Any]:
         """Raw logits by level of images [B, S, S, 3], as tensors."""

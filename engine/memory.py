@@ -11,15 +11,17 @@ from utils.errors import MemoryRanOutError
 
 _WORDS = ("out of memory", "out_of_memory", "failed to allocate", "alloc_failed", "allocation failed")
 _NO_ALGORITHM = "no algorithm worked"
-"""Of a convolution on a GPU: there was no room for what any way to compute it needs beside its inputs."""
+"""Of a convolution on a GPU: as a rule there was no room for what any way to compute it needs beside its inputs."""
+SMALLER = "make it or the input size smaller"
+"""Advice to whoever has no more exact one; around it, another ``within_memory`` has the last word."""
 
 
 def ran_out_of_memory(error: Exception) -> bool:
-    """Whether ``error``, of a step, means that there was no memory left.
+    """Whether ``error``, of a step, means that there was no memory left, whoever else found that out before.
 
     The libraries that compute convolutions and matrix products on GPUs report it as an internal error.
     """
-    if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
+    if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError | MemoryRanOutError):
         return True
     if isinstance(error, tf.errors.NotFoundError):
         return _NO_ALGORITHM in str(error).lower()

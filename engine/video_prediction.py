@@ -17,7 +17,7 @@ from engine.pipeline import Failure, in_order
 from engine.prediction import Done, Prediction, Shot, counted
 from engine.sources import VideoInput
 from engine.video import ASSUMED_FPS, VideoFile, VideoSink, writing_video
-from utils.errors import UserError
+from utils.errors import MemoryRanOutError, UserError
 from utils.types import ImageArray
 
 
@@ -31,6 +31,8 @@ def run_video(run: Prediction, source: VideoInput, name: OutputNames) -> None:
             sink = _run_file(run, source, source.place, name)
         else:
             sink = _run_live(run, source, name)
+    except MemoryRanOutError:
+        raise  # the next source would need as much
     except UserError as error:
         run.failed(str(source), error)
         return

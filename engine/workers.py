@@ -141,11 +141,11 @@ def default_strategy(say: Callable[[str], None]) -> tf.distribute.Strategy:
 
     A GPU that is not used, and for want of what, is said.
     """
+    if line := unused_gpu():
+        say(line)
     cluster = read_cluster()
     if cluster.count > 1:
         return _join(cluster, say)
-    if line := unused_gpu():
-        say(line)
     several = len(tf.config.list_physical_devices("GPU")) > 1
     return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
 

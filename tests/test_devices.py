@@ -19,8 +19,9 @@ GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
 
 @pytest.fixture
 def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A /dev with a GPU, which is not hidden."""
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    """A /dev with a GPU, which is neither hidden nor used."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     (tmp_path / "nvidia0").touch()
     (tmp_path / "nvidiactl").touch()
     return tmp_path
@@ -32,6 +33,8 @@ def test_a_gpu_that_tensorflow_cannot_use_is_told_of_with_what_to_do(
     said = unused_gpu(devices)
     assert said is not None
     assert f"{sys.executable} -m pip install 'tensorflow[and-cuda]=={tf.__version__}'" in said
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert unused_gpu(devices) == said
     lines: list[str] = []
     monkeypatch.setattr(workers, "unused_gpu", lambda: said)
     workers.default_strategy(lines.append)
@@ -41,9 +44,10 @@ def test_a_gpu_that_tensorflow_cannot_use_is_told_of_with_what_to_do(
 def test_nothing_is_said_of_a_gpu_that_is_not_there_or_hidden_or_used(
     devices: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-        assert unused_gpu(devices) is None
+    for none in ("-1", "", "NoDevFiles"):
+        with monkeypatch.context() as patch:
+            patch.setenv("CUDA_VISIBLE_DEVICES", none)
+            assert unused_gpu(devices) is None
     with monkeypatch.context() as patch:
         patch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
         assert unused_gpu(devices) is None
@@ -54,7 +58,9 @@ def test_nothing_is_said_of_a_gpu_that_is_not_there_or_hidden_or_used(
 def test_what_predicts_takes_the_memory_of_a_gpu_as_it_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(GROWTH, raising=False)
+    # Set and then deleted, so that the end of the test takes away what it leaves.
+    monkeypatch.setenv(GROWTH, "")
+    monkeypatch.delenv(GROWTH)
     Predictor.load(write_run(tmp_path) / "best")
     assert os.environ[GROWTH] == "true"
     monkeypatch.setenv(GROWTH, "false")

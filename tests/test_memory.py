@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from engine.memory import ran_out_of_memory
+from engine.memory import SMALLER, ran_out_of_memory, within_memory
+from utils.errors import MemoryRanOutError
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,14 @@ from engine.memory import ran_out_of_memory
 )
 def test_running_out_of_memory_is_told_from_other_errors(error: Exception, out: bool) -> None:
     assert ran_out_of_memory(error) == out
+
+
+def test_who_knows_the_options_has_the_last_word() -> None:
+    with (
+        pytest.raises(
+            MemoryRanOutError, match=r"^logs/run: batch size: 8: does not fit into memory; lower train\.batch_size$"
+        ),
+        within_memory("logs/run", 8, "lower train.batch_size"),
+        within_memory("finding objects", 2, SMALLER),
+    ):
+        raise MemoryError

@@ -32,7 +32,7 @@ from tests.fake_predictor import FakePredictor, install, picture, write_picture
 from tests.test_video import Capture, opener
 from utils.door import run_door
 from utils.draw import overlay_heat
-from utils.errors import FileError
+from utils.errors import FileError, MemoryRanOutError
 from utils.palette import class_colour
 from utils.problems import FailFast
 from utils.progress import Quiet
@@ -332,6 +332,20 @@ def test_a_broken_video_does_not_stop_the_next(place, fake, capsys):
     assert run("in") == 3
     assert sorted(os.listdir("out")) == ["good.mp4"]
     assert "bad.mp4: not a video" in capsys.readouterr().err
+
+
+def test_a_batch_too_large_for_memory_ends_it_all_as_the_next_video_would_need_as_much(place, monkeypatch, capsys):
+    make_video("in/a.mp4")
+    make_video("in/b.mp4")
+
+    def run_out(batch: int) -> None:
+        raise MemoryRanOutError(f"finding objects: batch {batch}: too large")
+
+    fake = FakePredictor(run_out)
+    install(monkeypatch, fake)
+    assert run("in") == 4
+    assert "finding objects: batch 1: too large" in capsys.readouterr().err
+    assert len(fake.batch_sizes) == 1
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -10,9 +10,15 @@ from pathlib import Path
 def machine_in_words(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> str:
     """Such as ``2 cores of AMD EPYC``: the cores of this process, then the GPUs that NVIDIA's driver lists."""
     cores = len(os.sched_getaffinity(0))
-    described = [path.read_text("utf-8") for path in sorted(gpus.glob("*/information"))]
-    models = [line.partition(":")[2].strip() for text in described for line in text.splitlines() if "Model:" in line]
-    return ", ".join([f"{cores} core{'' if cores == 1 else 's'} of {_processor()}", *models])
+    return ", ".join([f"{cores} core{'' if cores == 1 else 's'} of {_processor()}", *_models(gpus)])
+
+
+def _models(gpus: Path) -> list[str]:
+    try:
+        described = [path.read_text("utf-8") for path in sorted(gpus.glob("*/information"))]
+    except OSError:
+        return []
+    return [line.partition(":")[2].strip() for text in described for line in text.splitlines() if "Model:" in line]
 
 
 def _processor() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from engine.devices import share_gpu_memory
+from engine.memory import SMALLER, within_memory
 from engine.runtimes.session import Arrays
 from utils.artifact import METADATA_FILE, Artifact
 from utils.errors import FileError
@@ -30,6 +31,7 @@ class SavedModelSession:
         self._serve = self._loaded.signatures["serving_default"]
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Outputs by name."""
-        tensors = {name: tf.constant(value) for name, value in inputs.items()}
-        return {name: value.numpy() for name, value in self._serve(**tensors).items()}
+        """Outputs by name. MemoryRanOutError where the inputs are too many at once."""
+        with within_memory("finding objects", max(map(len, inputs.values())), SMALLER):
+            tensors = {name: tf.constant(value) for name, value in inputs.items()}
+            return {name: value.numpy() for name, value in self._serve(**tensors).items()}
