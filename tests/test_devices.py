@@ -1,17 +1,22 @@
 """GPUs, as far as a machine without one can tell."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from engine import workers
+from engine.classifier import Classifier
 from engine.devices import share_gpu_memory, unused_gpu
 from engine.inference import Predictor
+from engine.runtimes.saved_model_session import SavedModelSession
 from tests.small_run import small_spec, write_run
-from utils.errors import MemoryRanOutError
+from utils.artifact import METADATA_FILE, Artifact
+from utils.errors import ConfigError, FileError, MemoryRanOutError
 from utils.machine import machine_in_words
 
 GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
@@ -55,28 +60,59 @@ def test_nothing_is_said_of_a_gpu_that_is_not_there_or_hidden_or_used(
     assert unused_gpu(devices) is None
 
 
+def loaded(what: str, folder: Path) -> None:
+    """Something that predicts, as far as it needs the GPU; what it is made of is not there."""
+    if what == "detector":
+        Predictor.load(write_run(folder) / "best")
+    elif what == "classifier":
+        with pytest.raises(FileError):
+            Classifier.load(folder / "none")
+    elif what == "official":
+        with pytest.raises(ConfigError):
+            Classifier.official("none", "imagenet")
+    else:
+        (folder / "assets").mkdir()
+        described = json.dumps(Artifact(small_spec()).to_metadata())
+        (folder / "assets" / METADATA_FILE).write_text(described)
+        with pytest.raises(FileError):
+            SavedModelSession(folder)
+
+
+@pytest.mark.parametrize("what", ["detector", "classifier", "official", "saved_model"])
 def test_what_predicts_takes_the_memory_of_a_gpu_as_it_needs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Set and then deleted, so that the end of the test takes away what it leaves.
     monkeypatch.setenv(GROWTH, "")
     monkeypatch.delenv(GROWTH)
-    Predictor.load(write_run(tmp_path) / "best")
+    loaded(what, tmp_path)
     assert os.environ[GROWTH] == "true"
     monkeypatch.setenv(GROWTH, "false")
     share_gpu_memory()
     assert os.environ[GROWTH] == "false"
 
 
-def test_too_many_photos_at_once_are_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def out_of_memory(*_: object) -> None:
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+def out_of_memory(*_: object, **__: object) -> None:
+    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    predictor = Predictor(tf.keras.Sequential(), small_spec())
-    monkeypatch.setattr(predictor, "_detect", out_of_memory)
-    size = predictor.spec.input_size
-    with pytest.raises(MemoryRanOutError, match=r"^finding objects: batch size: 3: does not fit into memory; make"):
-        predictor.find(tf.zeros([3, size, size, 3], tf.uint8).numpy(), 0.5, 0.3)
+
+@pytest.mark.parametrize("what", ["find", "objectness", "saved_model", "probabilities"])
+def test_too_many_photos_at_once_are_told_in_a_line(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = np.zeros((3, 32, 32, 3), np.uint8)
+    for owner in (Predictor, Classifier, SavedModelSession):
+        monkeypatch.setattr(owner, "__init__", lambda self: None)
+    # What each computes with is the one thing that it needs here.
+    predictor, classifier, session = Predictor(), Classifier(), SavedModelSession()  # type: ignore[call-arg]
+    predictor._detect = predictor._objectness = out_of_memory
+    classifier._probabilities = session._serve = out_of_memory
+    calls = {
+        "find": lambda: predictor.find(photos, 0.5, 0.3),
+        "objectness": lambda: predictor.objectness(photos),
+        "saved_model": lambda: session.run({"images": photos}),
+        "probabilities": lambda: classifier.probabilities(photos),
+    }
+    with pytest.raises(MemoryRanOutError, match=r": batch size: 3: does not fit into memory; make it or the input"):
+        calls[what]()
 
 
 def test_the_machine_in_words_names_the_gpus(tmp_path: Path) -> None:
