@@ -8,7 +8,8 @@ spread tells which differences mean something (docs/results.md has the table).
 
 What follows ``--`` changes every training. One that was finished is not repeated. A recipe with phases of its own says
 itself how long it trains. Small networks use one core better than several: ``--jobs`` trains as many at once, each on
-its own cores.
+its own cores. What one seed leaves open, ``--only`` and ``--row-seeds`` ask more closely: the rows whose names contain
+a word, from several seeds too, with their mean.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 CHANGES: dict[str, tuple[str, ...]] = {
     "one anchor a box (`loss.assignment best`)": ("--loss.assignment", "best"),
@@ -38,6 +38,9 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "photos as they are (`augment.enabled false`)": ("--augment.enabled", "false"),
     "averaged weights (`train.ema_decay 0.998`)": ("--train.ema_decay", "0.998"),
     "mosaic (`augment.mosaic 0.5`, last 5 epochs without)": ("--augment.mosaic", "0.5", "--augment.close_mosaic", "5"),
+    "mosaic of photos at full size (`augment.mosaic_scale 1` besides)": (
+        *("--augment.mosaic", "0.5", "--augment.mosaic_scale", "1", "--augment.close_mosaic", "5"),
+    ),
     "mixup (`augment.mixup 0.2`, last 5 epochs without)": ("--augment.mixup", "0.2", "--augment.close_mosaic", "5"),
     "label smoothing (`loss.label_smoothing 0.1`)": ("--loss.label_smoothing", "0.1"),
     "focal objectness (`loss.focal_gamma 1.5`)": ("--loss.focal_gamma", "1.5"),
@@ -46,6 +49,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "growing inputs (two fifths of the epochs at {side} px)": ("GROWING",),
     "anchors fitted to the boxes (`model.auto_anchors 1`)": ("--model.auto_anchors", "1"),
     "rare classes more often (`data.balance_classes 0.9`)": ("--data.balance_classes", "0.9"),
+    "batches of four (`train.batch_size 4`)": ("--train.batch_size", "4"),
     "two batches an update (`train.accumulate 2`)": ("--train.accumulate", "2"),
     "turned by up to 10 degrees (`augment.degrees 10`)": ("--augment.degrees", "10"),
     "tilted (`augment.perspective 0.1`)": ("--augment.perspective", "0.1"),
@@ -92,12 +96,15 @@ def train(run_dir: Path, words: list[str]) -> dict[str, float]:
     return json.loads(done.read_text())
 
 
-def row(name: str, found: dict[str, Any], reference: dict[str, float] | None) -> str:
-    """A line of the table."""
+def row(name: str, seeds: list[dict[str, float]], reference: list[dict[str, float]] | None) -> str:
+    """A line of the table: the mean of ``seeds``, from least to greatest if there are several."""
     cells = [name]
     for key in ("map_50", "coco_ap"):
-        change = f" ({found[key] - reference[key]:+.3f})" if reference else ""
-        cells.append(f"{found[key]:.4f}{change}")
+        scores = sorted(found[key] for found in seeds)
+        mean = statistics.mean(scores)
+        change = f" ({mean - statistics.mean(found[key] for found in reference):+.3f})" if reference else ""
+        spread = f", {scores[0]:.4f} to {scores[-1]:.4f}" if len(scores) > 1 else ""
+        cells.append(f"{mean:.4f}{change}{spread}")
     return f"| {' | '.join(cells)} |"
 
 
@@ -107,6 +114,8 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="the recipe, with the lists")
     parser.add_argument("--epochs", type=int, default=60, help="of each training (default: 60)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of the recipe itself (default: 3)")
+    parser.add_argument("--row-seeds", type=int, default=1, help="trainings of each change (default: 1)")
+    parser.add_argument("--only", action="append", metavar="WORD", help="changes with it in their names (default: all)")
     parser.add_argument("--out", type=Path, default=Path("ablation"), help="folder for the runs (default: ablation)")
     parser.add_argument("--small", type=int, default=192, metavar="PX", help="side of small inputs (default: 192)")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once (default: 1)")
@@ -117,31 +126,31 @@ def main() -> None:
     common += ["--train.epochs", str(given.epochs), "--train.freeze_epochs", "0", "--train.eval_every", "0"]
     pool = pool_on(given.jobs)
 
-    def start(name: str, *words: str) -> Future[dict[str, float]]:
-        return pool.submit(train, given.out / name, [*common, *words])
+    def start(name: str, seed: int, *words: str) -> Future[dict[str, float]]:
+        own = name if seed == 0 else f"{name}_seed_{seed}"
+        return pool.submit(train, given.out / own, [*common, *words, "--train.seed", str(seed)])
 
-    seeds = [start(f"seed_{seed}", "--train.seed", str(seed)) for seed in range(given.seeds)]
-    changed = {}
+    rows = {RECIPE: [start("recipe", seed) for seed in range(given.seeds)]}
     for name, words in CHANGES.items():
+        if given.only and not any(word in name for word in given.only):
+            continue
         own = growing(given.epochs, given.small) if words == ("GROWING",) else words
-        changed[name.format(side=given.small)] = start(re.sub(r"\W+", "_", " ".join(own)).strip("_"), *own)
+        run_dir = re.sub(r"\W+", "_", " ".join(own)).strip("_")
+        rows[name.format(side=given.small)] = [start(run_dir, seed, *own) for seed in range(given.row_seeds)]
     try:
-        show(seeds, changed)
+        show(rows)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def show(seeds: list[Future[dict[str, float]]], changed: dict[str, Future[dict[str, float]]]) -> None:
-    """Prints the table, in order, as far as it is known."""
+def show(rows: dict[str, list[Future[dict[str, float]]]]) -> None:
+    """Prints the table, in order, as far as it is known; the first row is what the others are compared with."""
     print("| | mAP@0.5 | COCO AP |\n|---|---|---|")
-    plain = []
-    for seed, training in enumerate(seeds):
-        plain.append(training.result())
-        print(row(f"{RECIPE}, seed {seed}", plain[-1], None), flush=True)
-    mean = {key: statistics.mean(found[key] for found in plain) for key in ("map_50", "coco_ap")}
-    print(row(f"**{RECIPE}, mean**", mean, None), flush=True)
-    for name, training in changed.items():
-        print(row(name, training.result(), mean), flush=True)
+    reference = None
+    for name, trainings in rows.items():
+        found = [training.result() for training in trainings]
+        print(row(name, found, reference), flush=True)
+        reference = reference or found
 
 
 if __name__ == "__main__":
