@@ -26,7 +26,7 @@ from nets.layers import RANDOM_STATE
 from utils.classifier_config import ClassifierSpec
 from utils.config import DetectorSpec
 from utils.errors import FileError
-from utils.files import write_atomically
+from utils.files import replacing, write_atomically, write_synced, writing
 from utils.run_files import find_checkpoint
 
 FORMAT = "efficientnet-yolo3 checkpoint 1"
@@ -67,8 +67,12 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Writes ``checkpoint`` to ``path``. FileError (exit 4) when it cannot, and then whatever was there stays."""
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
+    """Writes ``checkpoint`` to ``path``. FileError (exit 4) when it cannot, and then whatever was there stays.
+
+    What was there takes the name ``previous``, if one is given, once the new one is whole: at no moment is there less
+    than the two newest.
+    """
     metadata = {
         "format": FORMAT,
         kind_of(checkpoint.spec): json.dumps(checkpoint.spec.to_dict(), ensure_ascii=False),
@@ -79,7 +83,16 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     tensors = {name: np.asarray(value, order="C") for name, value in checkpoint.tensors.items()}
     content = save(tensors, metadata)
     digest = hashlib.sha256(content).hexdigest()
-    write_atomically(path, content.replace(_field(_BLANK), _field(digest), 1))
+    content = content.replace(_field(_BLANK), _field(digest), 1)
+    if previous is None or not Path(path).exists():
+        write_atomically(path, content)
+        return
+    second_name = Path(f"{previous}.linking")
+    with replacing(path) as temporary:
+        write_synced(temporary, content)
+        _link(Path(path), second_name)
+    with writing(previous):
+        os.replace(second_name, previous)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -132,21 +145,6 @@ def is_checkpoint(path: str | Path) -> bool:
         return FORMAT.encode() in file.read(min(length, MAX_HEADER_BYTES))
 
 
-def keep_previous(path: str | Path, previous: str | Path) -> None:
-    """Gives the checkpoint at ``path``, if any, the second name ``previous``, so that replacing it loses nothing."""
-    if not Path(path).exists():
-        return
-    temporary = Path(f"{previous}.linking")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        # Some file systems have no links (exFAT, a few network shares).
-        write_atomically(previous, Path(path).read_bytes())
-        return
-    os.replace(temporary, previous)
-
-
 def model_tensors(model: keras.Model) -> dict[str, np.ndarray]:
     """Every variable of the model under ``model/``: weights, BatchNorm statistics and random state."""
     return {f"model/{name}": value for name, value in _variables(model).items()}
@@ -196,6 +194,15 @@ def rebuild(checkpoint: Checkpoint, source: str | Path) -> keras.Model:
 
 def _variables(model: keras.Model) -> dict[str, np.ndarray]:
     return {variable.path: np.asarray(variable) for variable in model.variables}
+
+
+def _link(path: Path, second_name: Path) -> None:
+    second_name.unlink(missing_ok=True)
+    try:
+        os.link(path, second_name)
+    except OSError:
+        # Some file systems have no links (exFAT, a few network shares).
+        write_synced(second_name, path.read_bytes())
 
 
 def _field(digest: str) -> bytes:

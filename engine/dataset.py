@@ -122,8 +122,8 @@ class Dataset(ABC, Generic[SampleT]):
         """Whole batches in an epoch. ConfigError when there is not even one."""
         if len(self) < batch_size:
             raise ConfigError(
-                f"batch size: {batch_size}: the list has only {len(self)} images; "
-                f"the largest batch that works is {len(self)}"
+                f"batch size: {batch_size} images a step, of all devices and with train.accumulate: the list has only "
+                f"{len(self)} images; the largest batch that works is {len(self)}"
             )
         return len(self) // batch_size
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,15 @@ class DetectionTask:
         sum_over_replicas: Callable[[Tensor], Tensor] = tf.identity,
         training: bool = True,
     ) -> Sequence[Tensor]:
-        """Box, objectness and class loss, in training and validation the same."""
-        return yolo_loss(outputs, dict(targets), self.spec, self.loss_config, sum_over_replicas)
+        """Box, objectness and class loss."""
+        config = self.loss_config if training else replace(self.loss_config, label_smoothing=0.0)
+        return yolo_loss(outputs, dict(targets), self.spec, config, sum_over_replicas)
 
     def weight(self, targets: Mapping[str, np.ndarray]) -> float:
         """Positives; images where each level has counts of its own, which makes the sum an average of the batches'."""
         slots = targets["slots"]
         by_level = self.loss_config.normalisation == "level"
-        return float(len(slots) if by_level else max(int(np.count_nonzero(slots >= 0)), 1))
+        return float(len(slots) if by_level else np.count_nonzero(slots >= 0))
 
     def measure(
         self,

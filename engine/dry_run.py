@@ -18,6 +18,7 @@ from engine.learner import Learner
 from engine.memory import within_memory
 from engine.pace import MIB, as_time, gpu_memory_mib, is_measured
 from engine.run_directory import RunDirectory
+from engine.schedule import phase_schedule
 from engine.startup import bfloat16_may_pay, prepared_run, what_the_machine_decided
 from engine.task import Config
 from engine.training import Trainer
@@ -128,15 +129,18 @@ def _trial(trainer: Trainer, phase: PhaseConfig, epoch: int) -> Trial:
 
 
 def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) -> Learner:
-    learner = Learner(trainer.task, trainer.config.train, trainer.strategy, phase.frozen_backbone)
-    trial, rate = _trial(trainer, phase, begins), trainer.config.train.learning_rate
+    config = trainer.config.train
+    learner = Learner(trainer.task, config, trainer.strategy, phase.frozen_backbone, trainer.average)
+    size = phase.batch_size * config.accumulate
+    trial, rate = _trial(trainer, phase, begins), phase_schedule(config, size, trainer.epochs).rate(begins)
     loading, (learning, finite) = trial.loading, trial.learning(learner, rate)
     if not finite:
-        raise DivergedError(f"train.learning_rate: {rate:g}: no number is left after a few steps: lower it")
+        raise DivergedError(
+            f"train.learning_rate: {config.learning_rate:g}: no number is left after a few steps: lower it"
+        )
     # On a CPU both take turns; beside a GPU the faster one costs nothing.
     seconds = max(loading, learning) if tf.config.list_logical_devices("GPU") else loading + learning
     validation = _validating(trainer, learner)
-    size = phase.batch_size * trainer.config.train.accumulate
     steps, epochs = trainer.task.train_data.steps_per_epoch(size), phase.until_epoch - begins
     whole = epochs * (steps * seconds + validation)
     costs.seconds += whole
@@ -155,9 +159,8 @@ def _compare_bfloat16(trainer: Trainer, costs: Costs, learner: Learner) -> None:
     """Steps of the last phase in both types; ``learner`` has taken steps in float32."""
     phase, config = trainer.phases[-1], trainer.config.train
     trial = _trial(trainer, phase, phase.until_epoch - 1)
-    in_half = Learner(
-        trainer.task, replace(config, precision="mixed_bfloat16"), trainer.strategy, phase.frozen_backbone
-    )
+    halved = replace(config, precision="mixed_bfloat16")
+    in_half = Learner(trainer.task, halved, trainer.strategy, phase.frozen_backbone, trainer.average)
     half, full = (trial.learning(tried, config.learning_rate)[0] for tried in (in_half, learner))
     costs.lines.append(
         f"in mixed_bfloat16 a step of the last phase takes {half:.3f} s, in float32 {full:.3f} s"
@@ -207,7 +210,9 @@ def _memory(costs: Costs) -> None:
 
 def _disk(trainer: Trainer, costs: Costs, learner: Learner) -> None:
     model = sum(np.asarray(variable).nbytes for variable in trainer.task.model.variables) / MIB
-    state = model + sum(value.nbytes for value in learner.optimizer_tensors().values()) / MIB
+    averages = {} if trainer.average is None else trainer.average.tensors()
+    beside = (*learner.optimizer_tensors().values(), *averages.values())
+    state = model + sum(value.nbytes for value in beside) / MIB
     every = trainer.config.train.save_every
     # ``last``, ``previous`` and the one being written; ``best``, and those that are kept.
     needed = 3 * state + model * (1 + (trainer.epochs // every if every else 0))

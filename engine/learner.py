@@ -87,10 +87,12 @@ class Learner:
         total = np.zeros(len(self.parts), np.float32)
         parts = np.split(np.arange(len(batch.images)), self.config.accumulate)
         targets = [{name: value[rows] for name, value in batch.targets.items()} for rows in parts]
-        whole, *weights = self.workers.sum(np.array([self.task.weight(one) for one in (batch.targets, *targets)]))
+        own = np.array([self.task.weight(one) for one in (batch.targets, *targets)])
+        # Of all workers first: one of them may have nothing in a part where others have something.
+        whole, *weights = np.maximum(self.workers.sum(own), 1)
         scale = np.float32(1.0 if self.loss_scale is None else self.loss_scale.value)
-        for rows, part, share in zip(parts, targets, weights / whole, strict=True):
-            total += self._collect(batch.images[rows], part, np.float32(share), scale).numpy()
+        for rows, part, share in zip(parts, targets, weights, strict=True):
+            total += self._collect(batch.images[rows], part, np.float32(share / whole), scale).numpy()
         finite = self.loss_scale is None or float(self._overflows()) == 0.0
         if finite:
             self._update(scale)
@@ -122,7 +124,10 @@ class Learner:
             self.loss_scale.restore(scale)
         variables = self._optimizer_variables()
         if {name: tuple(v.shape) for name, v in variables.items()} != {name: t.shape for name, t in tensors.items()}:
-            raise ConfigError(f"train.optimizer: {self.config.optimizer}: the saved state is another optimizer's")
+            raise ConfigError(
+                f"train.optimizer: {self.config.optimizer}: the saved state is another optimizer's, or that of a phase "
+                "that trained other layers (train.freeze_epochs, train.phases)"
+            )
         for name, variable in variables.items():
             variable.assign(tensors[name])
 

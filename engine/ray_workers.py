@@ -26,6 +26,8 @@ from utils.progress import Reporter
 ROOT = Path(__file__).resolve().parent.parent
 PLACING_S = 60
 LOOK_EVERY_S = 0.5
+NOTICED_S = 60
+"""Seconds that the others have to notice that one has failed: twice what engine.workers gives them (SILENT_S)."""
 
 
 class Host:
@@ -80,12 +82,13 @@ def run_on_ray(command: Sequence[str], workers: int | None, reporter: Reporter) 
     or has no place; LostWorkerError when a machine is gone.
     """
     ray = _connected()
+    count = workers or _most(ray)
     try:
-        hosts = _places(ray, workers or _most(ray))
+        hosts = _places(ray, count, reporter)
         with stop_on_signals() as stop:
             return _attended(ray, hosts, command, reporter, stop)
     except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnschedulableError) as error:
-        raise ConfigError(f"--workers: {workers}: Ray has no room for so many within {PLACING_S} s") from error
+        raise ConfigError(f"--workers: {count}: Ray has no room for so many within {PLACING_S} s") from error
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[0]
         raise LostWorkerError(f"Ray: {reason}: start again with --resume") from error
@@ -116,15 +119,21 @@ def _machines(ray: Any) -> list[Any]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _places(ray: Any, workers: int) -> list[Any]:
+def _places(ray: Any, workers: int, reporter: Reporter) -> list[Any]:
     machines = _machines(ray)
     cores = min(node["Resources"].get("CPU", 1) for node in machines)
-    share = {
-        "num_cpus": max(1, int(cores // -(-workers // len(machines)))),
-        "num_gpus": int(ray.cluster_resources().get("GPU", 0) >= workers),
-    }
+    gpus = [int(node["Resources"].get("GPU", 0)) for node in machines]
+    share = {"num_cpus": max(1, int(cores // -(-workers // len(machines)))), "num_gpus": gpus_each(gpus, workers)}
+    if any(gpus) and not share["num_gpus"]:
+        reporter.say(f"--workers {workers}: Ray has {sum(gpus)} GPUs only: all train on CPUs")
     placed = ray.remote(Host).options(scheduling_strategy="SPREAD", **share)
     return [placed.remote() for _ in range(workers)]
+
+
+def gpus_each(gpus: Sequence[int], workers: int) -> int:
+    """The most GPUs that ``workers`` can have each, where machines have ``gpus``; 0 when they do not go round."""
+    shares = range(max(gpus, default=0), 0, -1)
+    return next((share for share in shares if sum(count // share for count in gpus) >= workers), 0)
 
 
 def _attended(ray: Any, hosts: list[Any], command: Sequence[str], reporter: Reporter, stop: StopRequest) -> int:
@@ -133,9 +142,14 @@ def _attended(ray: Any, hosts: list[Any], command: Sequence[str], reporter: Repo
     ray.get([host.start.remote(command, folder, cluster.tf_config(i)) for i, host in enumerate(hosts)])
     codes: list[int | None] = [None]
     told = False
+    failed_at: float | None = None
     while None in codes:
         time.sleep(LOOK_EVERY_S)
-        if stop.made and not told:
+        if failed_at is None and any(codes):
+            failed_at = time.monotonic()
+        # Who has not met the others yet would wait for one that failed before that.
+        missed = failed_at is not None and time.monotonic() - failed_at > NOTICED_S
+        if (stop.made or missed) and not told:
             told = True
             ray.get([host.send.remote(signal.SIGTERM) for host in hosts])
         looks = ray.get([host.look.remote() for host in hosts])

@@ -88,8 +88,8 @@ class RunDirectory:
         write_atomically(self.metrics_file, lines)
 
     def log_scalars(self, entry: EpochMetrics) -> None:
-        """The numbers of an epoch as TensorBoard events."""
-        with self._logging(entry["epoch"]):
+        """The numbers of an epoch as TensorBoard events, at the epochs done: where its pictures are too."""
+        with self._logging(entry["epoch"] + 1):
             for name, value in entry.items():
                 if isinstance(value, float | int) and name != "epoch":
                     tf.summary.scalar(name, value)

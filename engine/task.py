@@ -70,7 +70,7 @@ class Task(Protocol):
         """
 
     def weight(self, targets: Mapping[str, np.ndarray]) -> float:
-        """What the loss of a batch with ``targets`` is divided by, so that batches can be added up; above 0."""
+        """What the loss of a batch with ``targets`` is divided by (1 instead of 0), so that batches can be added up."""
 
     def measure(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine.averaging import WeightAverage
-from engine.checkpoint import Checkpoint, keep_previous, model_tensors, restore_model, save_checkpoint
+from engine.checkpoint import Checkpoint, model_tensors, restore_model, save_checkpoint
 from engine.dataset import Batch
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest
 from engine.learner import Learner, loss_parts
@@ -55,7 +55,8 @@ class Trainer:
         self.position = Position(**info["position"], history=history)
         self._optimizer_state = checkpoint.group("optimizer")
         if self.average is not None:
-            self.average.restore(checkpoint.group("ema"), self.position.step)
+            # A run that was begun without an average has had fewer of its updates than steps.
+            self.average.restore(checkpoint.group("ema"), info.get("averaged_steps", self.position.step))
 
     _optimizer_state: dict[str, np.ndarray] | None = None
 
@@ -245,6 +246,8 @@ class Trainer:
 
     def _save_last(self, learner: Learner, weights: dict[str, np.ndarray]) -> None:
         """Everything that going on needs; the checkpoint before stays as ``previous``. The chief does it for all."""
+        # Of the others too: each would copy its weights at every step from the first save on.
+        self.saved_at = time.monotonic()
         if not self.workers.chief:
             return
         position = {key: value for key, value in vars(self.position).items() if key != "history"}
@@ -252,11 +255,10 @@ class Trainer:
             "position": position,
             "config": dataclasses.asdict(self.config),
             "data": dict(self.task.fingerprints),
+            "averaged_steps": 0 if self.average is None else int(self.average.updates),
         }
         tensors = {**weights, **self._averages("ema"), **learner.optimizer_tensors()}
-        keep_previous(self.run.last, self.run.previous)
-        save_checkpoint(self.run.last, Checkpoint(self.task.spec, tensors, info))
-        self.saved_at = time.monotonic()
+        save_checkpoint(self.run.last, Checkpoint(self.task.spec, tensors, info), self.run.previous)
 
     def _start(self) -> bytes:
         """What must be the same on all workers before the first step."""

@@ -108,6 +108,30 @@ def test_parts_of_a_batch_make_the_update_of_the_whole(task, clip_norm: float) -
     task.model.set_weights(start)
 
 
+def test_what_a_part_counts_for_goes_by_the_positives_of_all_workers(tmp_path, monkeypatch) -> None:
+    task = detection(tmp_path, LossConfig())
+    (batch,) = task.val_data.validation_batches(4)
+    learner = Learner(task, replace(TrainConfig(), accumulate=2), tf.distribute.get_strategy(), False)
+    shares: list[float] = []
+
+    def collect(images: Any, targets: Any, share: float, scale: float) -> Any:
+        shares.append(share)
+        return tf.zeros(len(learner.parts))
+
+    monkeypatch.setattr(learner, "_collect", collect)
+    monkeypatch.setattr(learner, "_update", lambda scale: None)
+    # The photos of the first part have no objects; those of another worker have 3 positives there and 4 in the second.
+    monkeypatch.setattr(learner.workers, "sum", lambda own: own + np.array([7, 3, 4]))
+    learner.train_step(batch, 0.01)
+    positives = np.count_nonzero(batch.targets["slots"] >= 0)
+    np.testing.assert_allclose(shares, [3 / (positives + 7), (positives + 4) / (positives + 7)], rtol=1e-6)
+    shares.clear()
+    monkeypatch.setattr(learner.workers, "sum", lambda own: 0 * own)
+    learner.train_step(batch, 0.01)
+    # Without any object the loss is the sum itself.
+    assert shares == [1, 1]
+
+
 def test_where_levels_have_their_own_counts_the_losses_of_parts_are_averaged(tmp_path) -> None:
     task = detection(tmp_path, REFERENCE_LOSS)
     (batch,) = task.val_data.validation_batches(4)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.checkpoint import Checkpoint, is_checkpoint, keep_previous, read_checkpoint, save_checkpoint
+from engine.checkpoint import Checkpoint, is_checkpoint, read_checkpoint, save_checkpoint
 from tests.conftest import ROOT
 from tests.specs import detector_spec
 from utils.errors import FileError
@@ -88,17 +91,71 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     assert [p.name for p in tmp_path.iterdir()] == ["last"]
 
 
-def test_the_one_before_is_kept(tmp_path: Path) -> None:
+def seeds_in(*paths: Path) -> list[int]:
+    """Which of the ``small`` checkpoints each is."""
+    kernels = [read_checkpoint(path).tensors["model/a/kernel"] for path in paths]
+    known = [small(seed).tensors["model/a/kernel"] for seed in range(4)]
+    return [next(seed for seed, one in enumerate(known) if np.array_equal(one, kernel)) for kernel in kernels]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_one_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
     last, previous = tmp_path / "last", tmp_path / "previous"
-    keep_previous(last, previous)
+    save_checkpoint(last, small(0), previous)
     assert not previous.exists()
-    for seed in range(3):
-        keep_previous(last, previous)
-        save_checkpoint(last, small(seed))
-    for path, seed in ((last, 2), (previous, 1)):
-        np.testing.assert_array_equal(
-            read_checkpoint(path).tensors["model/a/kernel"], small(seed).tensors["model/a/kernel"]
-        )
+    for seed in (1, 2):
+        save_checkpoint(last, small(seed), previous)
+        assert seeds_in(last, previous) == [seed, seed - 1]
+    assert {path.name for path in tmp_path.iterdir()} == {"last", "previous"}
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_killed_at_any_moment_of_a_save_two_different_checkpoints_remain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    left = 0
+
+    def counted(act: Callable[..., None]) -> Callable[..., None]:
+        def acting(*arguments: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KilledError
+            if act is link and not links:
+                raise OSError(1, "Operation not permitted")
+            act(*arguments)
+
+        return acting
+
+    link = os.link
+    for name in ("fsync", "link", "replace"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    last, previous = tmp_path / "last", tmp_path / "previous"
+    remained = []
+    for moment in itertools.count():
+        left = 100
+        for seed in (0, 1):
+            save_checkpoint(last, small(seed), previous)
+        left = moment
+        try:
+            save_checkpoint(last, small(2), previous)
+        except KilledError:
+            remained.append(seeds_in(last, previous))
+        else:
+            break
+    # Writing, the second name, the change of names: each can be the last.
+    assert len(remained) == (4 if links else 5)
+    assert [1, 0] in remained
+    assert all(seeds in ([1, 0], [2, 0], [2, 1]) for seeds in remained)
 
 
 def test_equal_states_have_equal_digests_and_others_have_not(tmp_path: Path) -> None:

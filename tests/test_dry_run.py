@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,9 +44,9 @@ def test_every_phase_is_tried_and_nothing_kept(
     frozen: list[bool] = []
     begin = Learner.__init__
 
-    def noting(self: Learner, task: object, config: object, strategy: object, frozen_backbone: bool) -> None:
+    def noting(self: Learner, task: Any, config: Any, strategy: Any, frozen_backbone: bool, average: Any) -> None:
         frozen.append(frozen_backbone)
-        begin(self, task, config, strategy, frozen_backbone)  # type: ignore[arg-type]
+        begin(self, task, config, strategy, frozen_backbone, average)
 
     monkeypatch.setattr(Learner, "__init__", noting)
     assert dry("--data", str(data), "--run-dir", "logs/run") == 0
@@ -122,6 +123,33 @@ def test_with_inputs_of_many_sizes_the_largest_is_tried_first(
         assert len(set(first)) == len(first)
         assert set(timed) <= set(first) <= {32, 64, 96}
     assert len({side for _, side in steps}) > 1
+
+
+def test_steps_are_those_that_the_run_begins_with(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    averaged: list[bool] = []
+
+    def idle(self: Learner, batch: Batch, rate: float) -> np.ndarray:
+        del batch
+        rates.append(rate)
+        averaged.append(self.average is not None)
+        return np.ones(2, np.float32)
+
+    monkeypatch.setattr(Learner, "train_step", idle)
+    words = ["--train.optimizer=sgd", "--train.learning_rate=0.01", "--train.scale_learning_rate=true"]
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "run"), *words, "--train.ema_decay=0.9") == 0
+    assert all(averaged)
+    # Batches of 6: a tenth of 6/64 of the rate, where the warm-up begins; of 4: 4/64, a tenth along the cosine.
+    assert [rate for rate, _ in itertools.groupby(rates)] == pytest.approx([9.375e-5, 6.098e-4], rel=1e-3)
+
+
+def test_averages_need_room_on_the_disk(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needed = []
+    for decay in ("0", "0.9"):
+        assert dry("--data", str(data), "--run-dir", str(tmp_path / "run"), f"--train.ema_decay={decay}") == 0
+        (line,) = re.findall(r"^disk: (\d+) MiB for checkpoints", capsys.readouterr().out, re.MULTILINE)
+        needed.append(int(line))
+    assert needed[1] > needed[0]
 
 
 def test_what_would_end_the_run_ends_the_trial_with_the_same_code(

@@ -89,6 +89,18 @@ def test_validation_learns_nothing(model, batch) -> None:
     assert not changed(before, model_tensors(model))
 
 
+def test_labels_are_smoothed_in_training_alone(model, batch) -> None:
+    smooth = DetectionTask(RunConfig(loss=LossConfig(label_smoothing=0.2)), SPEC, model, [], [])
+    plain = learning_task(model, SPEC)
+    # Of an untrained detector every class is as likely, which smoothing does not change.
+    outputs = {level: 20 * value for level, value in model(batch.images, training=False).items()}
+    *_, smoothed = smooth.loss(outputs, batch.targets)
+    *_, validated = smooth.loss(outputs, batch.targets, training=False)
+    *_, expected = plain.loss(outputs, batch.targets)
+    assert float(validated) == pytest.approx(float(expected))
+    assert abs(float(smoothed) - float(expected)) > 1e-3
+
+
 def test_one_and_two_replicas_are_equal_after_a_step(tmp_path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.two_replicas", str(tmp_path)],

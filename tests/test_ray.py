@@ -9,17 +9,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import classify
+from engine import ray_workers
 from engine.checkpoint import read_checkpoint
+from engine.interrupts import StopRequest
+from engine.ray_workers import gpus_each
 from tests.conftest import ROOT
 from tests.labelled_folders import draw_folders
 from utils.command_line import training_request
 from utils.config import RunConfig
 from utils.door import run_door
 from utils.errors import ConfigError
+from utils.progress import Quiet
 
 LONGEST_S = 600
 
@@ -54,6 +59,55 @@ def test_workers_run_the_command_without_what_is_said_to_the_launcher() -> None:
 def test_a_number_of_workers_needs_a_cluster_and_is_positive(words: list[str]) -> None:
     with pytest.raises(ConfigError, match="--workers"):
         training_request("", RunConfig, words)
+
+
+class FakeRay:
+    """Gives what it is asked for at once."""
+
+    get = staticmethod(lambda asked, timeout=None: asked)
+
+
+class FakeHost:
+    """A place whose worker ends with ``code``, or by a signal where that is None."""
+
+    def __init__(self, code: int | None) -> None:
+        self.code, self.signals = code, []
+        self.address, self.start, self.look, self.send = (
+            SimpleNamespace(remote=act) for act in (self._address, self._start, self._look, self._send)
+        )
+
+    def _address(self) -> str:
+        return "host:1"
+
+    def _start(self, *_: object) -> None:
+        pass
+
+    def _look(self) -> tuple[list[str], int | None]:
+        return ["no such file"] if self.code == 2 else [], self.code
+
+    def _send(self, number: int) -> None:
+        self.signals.append(number)
+        self.code = self.code or -number
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "each"),
+    [([8], 2, 4), ([8], 3, 2), ([4, 4], 8, 1), ([2, 2, 2], 2, 2), ([4, 1], 2, 2), ([1, 1], 4, 0), ([0, 0], 2, 0)],
+)
+def test_workers_share_the_gpus_of_all_machines_alike(gpus: list[int], workers: int, each: int) -> None:
+    assert gpus_each(gpus, workers) == each
+
+
+def test_a_worker_that_never_meets_the_others_does_not_keep_them_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_workers, "NOTICED_S", 0.1)
+    monkeypatch.setattr(ray_workers, "LOOK_EVERY_S", 0.05)
+    said: list[str] = []
+    reporter = Quiet()
+    monkeypatch.setattr(reporter, "say", said.append)
+    waiting, failing = FakeHost(None), FakeHost(2)
+    code = ray_workers._attended(FakeRay, [waiting, failing], ["train.py"], reporter, StopRequest())
+    assert (waiting.signals, code) == ([signal.SIGTERM], 2)
+    assert set(said) == {"worker 1 (host:1): no such file"}
 
 
 @pytest.mark.slow

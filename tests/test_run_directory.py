@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tensorflow.python.summary.summary_iterator import summary_iterator
 
 from engine.dataset import DetectionDataset
 from engine.run_directory import RunDirectory
@@ -59,6 +60,16 @@ def test_scalars_and_pictures_become_events(tmp_path: Path) -> None:
     assert b"val_loss" in written
     assert b"sheet" in written
     assert b"map_50" not in written
+
+
+def test_pictures_and_scalars_of_a_measurement_stand_at_the_same_step(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    # As the trainer does: pictures at the count of epochs that are done, scalars by the entry of the epoch.
+    run.log_picture("sheet", np.zeros((4, 4, 3), np.uint8), 3)
+    run.log_scalars({"epoch": 2, "map_50": 0.5})
+    (written,) = (tmp_path / "tensorboard").iterdir()
+    steps = {value.tag: event.step for event in summary_iterator(str(written)) for value in event.summary.value}
+    assert steps == {"sheet": 3, "map_50": 3}
 
 
 def test_events_that_cannot_be_written_are_a_file_error(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from engine import detection_task, training
-from engine.checkpoint import read_checkpoint
+from engine.checkpoint import model_tensors, read_checkpoint
 from engine.detection_setup import DetectionSetup
 from engine.detection_task import DetectionTask
 from engine.evaluation import Evaluation
@@ -275,6 +275,38 @@ def test_long_epochs_are_saved_in_between(tmp_path: Path, idle: type[IdleLearner
     idle.at_step = staticmethod(look)
     trainer(tmp_path, **often).fit()
     assert saved == [(0, 1), (1, 0), (1, 1)]
+
+
+def test_a_worker_that_does_not_save_copies_its_weights_no_more_often_than_the_chief(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[float] = []
+
+    def tensors(model: Any) -> dict[str, np.ndarray]:
+        copied.append(model.weights[0].numpy().item())
+        return model_tensors(model)
+
+    def late(weight: Any) -> None:
+        if weight.numpy().item() == 1:
+            other.saved_at -= 3600
+
+    idle.at_step = staticmethod(late)
+    monkeypatch.setattr(training, "model_tensors", tensors)
+    other = trainer(tmp_path, epochs=1, batch_size=1, save_minutes=10)
+    other.workers.chief = False
+    other.fit()
+    # After the first step, when a save was due, and at the end of the epoch for the save there (and a missing `last`).
+    assert copied == [1, 2 * STEPS]
+
+
+def test_the_ramp_of_an_average_goes_on_from_its_own_updates(tmp_path: Path) -> None:
+    first = trainer(tmp_path, epochs=1, ema_decay=0.5)
+    # An average that was begun later than the run has fewer updates than the run has steps.
+    first.average.updates.assign(1)
+    first.fit()
+    again = trainer(tmp_path, epochs=1, ema_decay=0.5)
+    again.restore(read_checkpoint(tmp_path / "run" / "last"))
+    assert again.average.updates == 1
 
 
 def test_steps_between_saves_are_counted_through_the_epochs(tmp_path: Path, idle: type[IdleLearner]) -> None:

@@ -188,6 +188,8 @@ def _problems(config: RunConfig) -> list[str]:
     found = broken_rules(config, _FIELDS) + train_problems(config)
     if config.augment.scale_min > config.augment.scale_max:
         found.append(f"augment.scale_min: {config.augment.scale_min}: must be at most augment.scale_max")
+    if not all(0 <= weight < math.inf for weight in config.loss.balance):
+        found.append(f"loss.balance: {list(config.loss.balance)}: each must be 0 or more")
     if any(phase.input_size % 32 for phase in config.train.phases):
         found.append("train.phases: input_size must be a multiple of 32, or 0 for model.input_size")
     return found
@@ -197,6 +199,9 @@ def train_problems(config: Any) -> list[str]:
     """What is wrong with ``config.train``, a TrainConfig."""
     train: TrainConfig = config.train
     found = broken_rules(config, _TRAIN_FIELDS)
+    if train.schedule == "step" and train.min_learning_rate_ratio == 0:
+        # Every step takes the same share off, whose product never is 0.
+        found.append("train.min_learning_rate_ratio: 0: must be above 0 with train.schedule step")
     if not 0 <= train.freeze_epochs <= train.epochs:
         found.append(f"train.freeze_epochs: {train.freeze_epochs}: must lie in 0..train.epochs ({train.epochs})")
     ends = [0, *(phase.until_epoch for phase in train.phases)]

@@ -77,8 +77,16 @@ def write_atomically(path: str | Path, content: bytes | str, sync: bool = True) 
     where every flush would take milliseconds. Only a power failure may then leave an empty file.
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(data)
+    with replacing(path) as temporary:
         if sync:
-            file.flush()
-            os.fsync(file.fileno())
+            write_synced(temporary, data)
+        else:
+            temporary.write_bytes(data)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Writes ``data``, as far as the disk. OSError where that fails."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
