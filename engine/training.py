@@ -255,7 +255,7 @@ class Trainer:
             "position": position,
             "config": dataclasses.asdict(self.config),
             "data": dict(self.task.fingerprints),
-            "averaged_steps": 0 if self.average is None else int(self.average.updates),
+            "averaged_steps": 0 if self.average is None else int(self.average.updates.numpy()),
         }
         tensors = {**weights, **self._averages("ema"), **learner.optimizer_tensors()}
         save_checkpoint(self.run.last, Checkpoint(self.task.spec, tensors, info), self.run.previous)
