@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +25,7 @@ from engine.workers import default_strategy, noticing_losses
 from utils.cluster import read_cluster
 from utils.config import PhaseConfig
 from utils.errors import DivergedError
+from utils.machine import memory_mib
 from utils.progress import Quiet, Reporter
 
 STEPS = 4
@@ -201,11 +201,11 @@ def _try_measuring(trainer: Trainer, costs: Costs, learner: Learner, scratch: Ru
 
 def _memory(costs: Costs) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    whole = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line)
+    whole = memory_mib()
     gpu = gpu_memory_mib()
     costs.lines.append(f"memory: {peak:.0f} MiB at most{f', GPU {gpu:.0f} MiB' if gpu else ''}")
-    if peak > CROWDED * whole / 1024:
-        costs.problems.append(f"memory: {peak:.0f} MiB of the {whole / 1024:.0f} MiB of this machine are used")
+    if peak > CROWDED * whole:
+        costs.problems.append(f"memory: {peak:.0f} MiB of the {whole:.0f} MiB that may be used here are used")
 
 
 def _disk(trainer: Trainer, costs: Costs, learner: Learner) -> None:

@@ -68,6 +68,11 @@ def changed_classes(source: str, before: Sequence[str], now: Sequence[str]) -> l
     return [f"class list: {source}: was {a!r}, is {b!r}" for a, b in zip(before, now, strict=True) if a != b]
 
 
+def changed_versions(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The packages that compute and are not of the version they were; empty where that is not known."""
+    return [f"{name}: was {before[name]}, is {now.get(name)}" for name in before if before[name] != now.get(name)]
+
+
 def changed_data(saved: Mapping[str, Any], fingerprints: Mapping[str, str]) -> list[str]:
     """The parts of the data that are not what ``saved`` has."""
     known: Mapping[str, str] = saved["data"]

@@ -16,7 +16,7 @@ from engine.detection_setup import DetectionSetup
 from engine.plan import phases
 from engine.position import Position
 from engine.precision import cpu_has_bfloat16, gpu_capabilities, precision_for
-from engine.resume_check import as_it_was, changed_classes, changed_data, changed_fields
+from engine.resume_check import as_it_was, changed_classes, changed_data, changed_fields, changed_versions
 from engine.run_directory import RunDirectory
 from engine.task import Config, Setup
 from engine.training import Trainer
@@ -125,6 +125,10 @@ def _resumed(
         raise ConfigError(f"{run.path}: {classes[0]}: restore it or start a new run")
     changed = classes + changed_fields(checkpoint.info, setup.config, setup.inputs())
     _same_or_said(run, changed, anyway, reporter)
+    for line in changed_versions(saved.versions, asked.versions):
+        reporter.say(
+            f"{line}: from here on numbers may differ in their last digits"
+        )
     spec = dataclasses.replace(saved, class_names=asked.class_names)
     trainer = _trainer(setup, spec, run, reporter, strategy, "none")
     _same_or_said(run, changed_data(checkpoint.info, trainer.task.fingerprints), anyway, reporter)

@@ -194,5 +194,6 @@ def _loss(cluster: Cluster, message: str) -> str:
     tasks = re.findall(r"/job:(chief|worker)/(?:replica:\d+/)?task:(\d+)", message)
     indices = [int(number) + (cluster.chiefs if job == "worker" else 0) for job, number in tasks]
     others = [index for index in indices if index != cluster.index and index < cluster.count]
-    who = cluster.name(others[0]) if others else "another worker"
+    # Where it names none, the cause may be another.
+    who = cluster.name(others[0]) if others else f"another worker ({message.splitlines()[0][:200]})"
     return f"{who}: is gone or cannot be reached: start all workers again with --resume"

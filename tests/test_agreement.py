@@ -9,12 +9,14 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import pytest
+import tensorflow as tf
 
 from engine.dataset import Batch, Shard
 from engine.interrupts import StoppedError, StopRequest
-from engine.workers import Workers
+from engine.workers import Workers, noticing_losses
 from utils.cluster import Cluster
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, LostWorkerError
 
 ADDRESSES = ("a:1", "b:2")
 
@@ -117,3 +119,19 @@ def test_workers_that_differ_are_refused_and_named() -> None:
     for error in both(lambda worker: worker.refuse_differences(lambda: bytes([worker.cluster.index]))):
         assert isinstance(error, ConfigError)
         assert str(error).startswith("worker 1 (b:2): config, data or weights: not those of worker 0 (a:1)")
+
+
+@pytest.mark.parametrize(
+    ("message", "who"),
+    [
+        ("UNAVAILABLE: /job:worker/replica:0/task:1: Connection refused", "worker 1 (b:2)"),
+        ("cuDNN failed to initialize\nmore", "another worker (cuDNN failed to initialize)"),
+    ],
+)
+def test_a_lost_worker_is_named_or_else_what_tensorflow_says(
+    monkeypatch: pytest.MonkeyPatch, message: str, who: str
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", Cluster(ADDRESSES).tf_config(0))
+    with pytest.raises(LostWorkerError) as raised, noticing_losses():
+        raise tf.errors.InternalError(None, None, message)
+    assert str(raised.value) == f"{who}: is gone or cannot be reached: start all workers again with --resume"

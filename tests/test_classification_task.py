@@ -253,6 +253,17 @@ def test_other_classes_on_resuming_are_refused(finished: Path, tmp_path: Path) -
         resume_run(config(other), finished, Quiet(), anyway=True)
 
 
+def test_other_versions_are_said_on_resuming(finished: Path, data: Path, tmp_path: Path) -> None:
+    last = read_checkpoint(finished / "last")
+    older = dataclasses.replace(last.spec, versions={**last.spec.versions, "tensorflow": "2.1"})
+    save_checkpoint(tmp_path / "run" / "last", dataclasses.replace(last, spec=older))
+    heard = Heard()
+    resume_run(config(data), tmp_path / "run", heard).run.unlock()
+    said = f"tensorflow: was 2.1, is {tf.__version__}: from here on numbers may differ"
+    assert [line for line in heard.lines if "was" in line] == [line for line in heard.lines if line.startswith(said)]
+    assert any(line.startswith(said) for line in heard.lines)
+
+
 def test_images_of_no_use_are_named_before_the_first_step(tmp_path: Path) -> None:
     data = draw_folders(tmp_path / "data", train=4, val=2)
     (data / "train" / "bar" / "page.jpg").write_text("<html></html>")

@@ -17,7 +17,7 @@ from engine.runtimes.saved_model_session import SavedModelSession
 from tests.small_run import small_spec, write_run
 from utils.artifact import METADATA_FILE, Artifact
 from utils.errors import ConfigError, FileError, MemoryRanOutError
-from utils.machine import machine_in_words
+from utils.machine import machine_in_words, memory_mib
 
 GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
 
@@ -123,3 +123,25 @@ def test_the_machine_in_words_names_the_gpus(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "information").write_text(f"Model: \t\t NVIDIA H{number}00\nIRQ:   \t\t {number}\n")
     assert machine_in_words(tmp_path) == f"{alone}, NVIDIA H100, NVIDIA H200"
+
+
+@pytest.mark.parametrize(
+    ("limits", "mib"),
+    [
+        ({}, 4096),
+        ({"memory.max": "max\n"}, 4096),
+        ({"memory.max": f"{1 << 30}\n"}, 1024),
+        ({"memory/memory.limit_in_bytes": f"{1 << 31}\n"}, 2048),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 4096),
+    ],
+)
+def test_memory_is_what_the_container_may_use(tmp_path: Path, limits: dict[str, str], mib: float) -> None:
+    files = {"proc/meminfo": "MemTotal:        4194304 kB\nMemFree:          100 kB\n"}
+    for name, text in {**files, **{f"sys/fs/cgroup/{name}": text for name, text in limits.items()}}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert memory_mib(tmp_path) == mib
+
+
+def test_this_machine_has_memory() -> None:
+    assert memory_mib() > 100

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -111,7 +110,8 @@ def test_two_workers_learn_what_one_process_does(classifying: list[str], tmp_pat
     other = re.fullmatch(
         r"worker 1 \(127\.0\.0\.1:\d+\) of 2: waiting for the others\n(weights: [0-9a-f]{64})\n", said[1]
     )
-    assert other and other[1] in said[0].splitlines()
+    assert other
+    assert other[1] in said[0].splitlines()
 
 
 @pytest.mark.slow

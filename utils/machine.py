@@ -13,6 +13,19 @@ def machine_in_words(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> str:
     return ", ".join([f"{cores} core{'' if cores == 1 else 's'} of {_processor()}", *_models(gpus)])
 
 
+def memory_mib(root: Path = Path("/")) -> float:
+    """What this machine has, or less where a container may use less (the limit of its control group)."""
+    lines = (root / "proc/meminfo").read_text("utf-8").splitlines()
+    most = [int(line.split()[1]) / 1024 for line in lines if line.startswith("MemTotal")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            most.append(int((root / "sys/fs/cgroup" / name).read_text("utf-8")) / (1 << 20))
+        except (OSError, ValueError):
+            # The group is of the other version, or has no limit ("max").
+            continue
+    return min(most)
+
+
 def _models(gpus: Path) -> list[str]:
     try:
         described = [path.read_text("utf-8") for path in sorted(gpus.glob("*/information"))]
