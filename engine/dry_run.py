@@ -25,7 +25,7 @@ from engine.workers import default_strategy, noticing_losses
 from utils.cluster import read_cluster
 from utils.config import PhaseConfig
 from utils.errors import DivergedError
-from utils.machine import memory_mib
+from utils.machine import usable_memory_mib
 from utils.progress import Quiet, Reporter
 
 STEPS = 4
@@ -201,7 +201,7 @@ def _try_measuring(trainer: Trainer, costs: Costs, learner: Learner, scratch: Ru
 
 def _memory(costs: Costs) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    whole = memory_mib()
+    whole = usable_memory_mib()
     gpu = gpu_memory_mib()
     costs.lines.append(f"memory: {peak:.0f} MiB at most{f', GPU {gpu:.0f} MiB' if gpu else ''}")
     if peak > CROWDED * whole:

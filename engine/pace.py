@@ -14,7 +14,10 @@ from utils.config import PhaseConfig
 
 T = TypeVar("T")
 MIB = 1 << 20
-TIMINGS = ("images_per_second", "data_wait", "memory_mib", "seconds", "measuring_seconds", "seconds_left")
+TIMINGS = (
+    *("images_per_second", "data_wait", "memory_mib", "gpu_memory_mib"),
+    *("seconds", "measuring_seconds", "seconds_left"),
+)
 """Entries of an epoch that say how it went here and now: they differ from run to run."""
 
 
@@ -42,6 +45,12 @@ def memory_mib() -> float:
     """Memory that this process holds now (resident set)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+
+
+def memory_in_use() -> dict[str, float]:
+    """Entries of an epoch: this process's memory and, where there are GPUs, the most of the fullest so far."""
+    gpu = gpu_memory_mib()
+    return {"memory_mib": memory_mib(), **({"gpu_memory_mib": gpu} if gpu else {})}
 
 
 def gpu_memory_mib() -> float:
@@ -117,6 +126,8 @@ def epoch_line(entry: Mapping[str, Any], epochs: int, parts: Sequence[str], curv
         f"val {entry['val_loss']:.4f}, lr {entry['learning_rate']:.2e}, {entry['images_per_second']:.1f} images/s, "
         f"{entry['data_wait']:.0%} waiting for data, {entry['memory_mib']:.0f} MiB"
     )
+    if "gpu_memory_mib" in entry:
+        line += f", GPU {entry['gpu_memory_mib']:.0f} MiB"
     key, title = next(iter(curves.items()))
     if entry.get(key) is not None:
         line += f", {title} {entry[key]:.4f}"

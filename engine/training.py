@@ -16,7 +16,7 @@ from engine.dataset import Batch
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest
 from engine.learner import Learner, loss_parts
 from engine.memory import within_memory
-from engine.pace import Waiting, epoch_line, is_measured, memory_mib, phase_line, seconds_left
+from engine.pace import Waiting, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
 from engine.plan import phases
 from engine.position import Position, TrainingSummary
 from engine.run_directory import EpochMetrics, RunDirectory
@@ -162,7 +162,7 @@ class Trainer:
             "learning_rate": self._rate(schedule, max(done - 1, 0), steps),
             "images_per_second": (done - first) * batch_size / seconds,
             "data_wait": waiting.seconds / seconds,
-            "memory_mib": memory_mib(),
+            **memory_in_use(),
             "dropped_boxes": position.epoch_dropped,
             **self._named(np.array(position.epoch_sums) / max(done, 1), "train"),
         }

@@ -17,7 +17,7 @@ from engine.runtimes.saved_model_session import SavedModelSession
 from tests.small_run import small_spec, write_run
 from utils.artifact import METADATA_FILE, Artifact
 from utils.errors import ConfigError, FileError, MemoryRanOutError
-from utils.machine import machine_in_words, memory_mib
+from utils.machine import machine_in_words, usable_memory_mib
 
 GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
 
@@ -140,8 +140,8 @@ def test_memory_is_what_the_container_may_use(tmp_path: Path, limits: dict[str, 
     for name, text in {**files, **{f"sys/fs/cgroup/{name}": text for name, text in limits.items()}}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert memory_mib(tmp_path) == mib
+    assert usable_memory_mib(tmp_path) == mib
 
 
 def test_this_machine_has_memory() -> None:
-    assert memory_mib() > 100
+    assert usable_memory_mib() > 100

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tensorflow as tf
 
 from engine import pace
-from engine.pace import Waiting, as_time, epoch_line, is_measured, phase_line, seconds_left
+from engine.pace import Waiting, as_time, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
 from utils.config import PhaseConfig
 
 PHASES = (PhaseConfig(4, 8, True), PhaseConfig(10, 8, False))
@@ -82,3 +84,13 @@ def test_the_line_of_an_epoch_says_what_is_left_and_what_was_measured() -> None:
     assert epoch_line(entry, 3, ["box"], curves) == line
     known = {**entry, "map_50": 0.5, "seconds_left": 61.0}
     assert epoch_line(known, 3, ["box"], curves) == f"{line}, mAP@0.5 0.5000, 1 min 1 s left"
+    assert epoch_line({**entry, "gpu_memory_mib": 900.2}, 3, ["box"], curves) == f"{line}, GPU 900 MiB"
+
+
+def test_memory_in_use_is_that_of_the_fullest_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert memory_in_use().keys() == {"memory_mib"}
+    peaks = {"GPU:0": 3 << 20, "GPU:1": 5 << 20}
+    gpus = [SimpleNamespace(name=f"/device:{name}") for name in peaks]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda name: {"peak": peaks[name]})
+    assert memory_in_use()["gpu_memory_mib"] == 5

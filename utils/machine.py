@@ -13,7 +13,7 @@ def machine_in_words(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> str:
     return ", ".join([f"{cores} core{'' if cores == 1 else 's'} of {_processor()}", *_models(gpus)])
 
 
-def memory_mib(root: Path = Path("/")) -> float:
+def usable_memory_mib(root: Path = Path("/")) -> float:
     """What this machine has, or less where a container may use less (the limit of its control group)."""
     lines = (root / "proc/meminfo").read_text("utf-8").splitlines()
     most = [int(line.split()[1]) / 1024 for line in lines if line.startswith("MemTotal")]
