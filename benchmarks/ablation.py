@@ -109,7 +109,7 @@ def row(name: str, seeds: list[dict[str, float]], reference: list[dict[str, floa
 
 
 def main() -> None:
-    """Trains all and prints a table, row by row."""
+    """Trains and prints a table, row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="the recipe, with the lists")
     parser.add_argument("--epochs", type=int, default=60, help="of each training (default: 60)")
@@ -121,6 +121,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once (default: 1)")
     parser.add_argument("words", nargs="*", metavar="-- FIELD VALUE", help="fields of all trainings")
     given = parser.parse_args()
+    if min(given.seeds, given.row_seeds) < 1:
+        parser.error("--seeds, --row-seeds: must be at least 1")
     given.out.mkdir(exist_ok=True, parents=True)
     common = ["--config", str(given.config), *given.words]
     common += ["--train.epochs", str(given.epochs), "--train.freeze_epochs", "0", "--train.eval_every", "0"]
@@ -132,11 +134,12 @@ def main() -> None:
 
     rows = {RECIPE: [start("recipe", seed) for seed in range(given.seeds)]}
     for name, words in CHANGES.items():
-        if given.only and not any(word in name for word in given.only):
+        full = name.format(side=given.small)
+        if given.only and not any(word in full for word in given.only):
             continue
         own = growing(given.epochs, given.small) if words == ("GROWING",) else words
         run_dir = re.sub(r"\W+", "_", " ".join(own)).strip("_")
-        rows[name.format(side=given.small)] = [start(run_dir, seed, *own) for seed in range(given.row_seeds)]
+        rows[full] = [start(run_dir, seed, *own) for seed in range(given.row_seeds)]
     try:
         show(rows)
     finally:

@@ -26,7 +26,7 @@ from nets.layers import RANDOM_STATE
 from utils.classifier_config import ClassifierSpec
 from utils.config import DetectorSpec
 from utils.errors import FileError
-from utils.files import replacing, write_atomically, write_synced, writing
+from utils.files import replacing, write_atomically, write_synced
 from utils.run_files import find_checkpoint
 
 FORMAT = "efficientnet-yolo3 checkpoint 1"
@@ -67,11 +67,11 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def save_checkpoint(path: str | Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint, previous: str | Path | None = None) -> None:
     """Writes ``checkpoint`` to ``path``. FileError (exit 4) when it cannot, and then whatever was there stays.
 
-    What was there takes the name ``previous``, if one is given, once the new one is whole: at no moment is there less
-    than the two newest.
+    What was there takes the name ``previous``, if one is given, once the new one is whole: at every moment both names
+    are those of whole files, and of different ones.
     """
     metadata = {
         "format": FORMAT,
@@ -87,12 +87,9 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, previous: Path | N
     if previous is None or not Path(path).exists():
         write_atomically(path, content)
         return
-    second_name = Path(f"{previous}.linking")
-    with replacing(path) as temporary:
+    with replacing(previous) as second_name, replacing(path) as temporary:
         write_synced(temporary, content)
         _link(Path(path), second_name)
-    with writing(previous):
-        os.replace(second_name, previous)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -197,7 +194,7 @@ def _variables(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def _link(path: Path, second_name: Path) -> None:
-    second_name.unlink(missing_ok=True)
+    second_name.unlink()
     try:
         os.link(path, second_name)
     except OSError:

@@ -132,11 +132,12 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     config = trainer.config.train
     learner = Learner(trainer.task, config, trainer.strategy, phase.frozen_backbone, trainer.average)
     size = phase.batch_size * config.accumulate
-    trial, rate = _trial(trainer, phase, begins), phase_schedule(config, size, trainer.epochs).rate(begins)
+    trial, rate = _trial(trainer, phase, begins), _highest_rate(trainer, phase, begins)
     loading, (learning, finite) = trial.loading, trial.learning(learner, rate)
     if not finite:
         raise DivergedError(
-            f"train.learning_rate: {config.learning_rate:g}: no number is left after a few steps: lower it"
+            f"train.learning_rate: {config.learning_rate:g}: no number is left after a few steps at {rate:g}, the "
+            "highest rate of the phase: lower it"
         )
     # On a CPU both take turns; beside a GPU the faster one costs nothing.
     seconds = max(loading, learning) if tf.config.list_logical_devices("GPU") else loading + learning
@@ -155,13 +156,21 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     return learner
 
 
+def _highest_rate(trainer: Trainer, phase: PhaseConfig, begins: int) -> float:
+    """That of the whole epochs of ``phase`` from ``begins`` on: the one that would diverge."""
+    train = trainer.config.train
+    schedule = phase_schedule(train, phase.batch_size * train.accumulate, trainer.epochs)
+    return max(schedule.rate(epoch) for epoch in range(begins, phase.until_epoch))
+
+
 def _compare_bfloat16(trainer: Trainer, costs: Costs, learner: Learner) -> None:
     """Steps of the last phase in both types; ``learner`` has taken steps in float32."""
     phase, config = trainer.phases[-1], trainer.config.train
     trial = _trial(trainer, phase, phase.until_epoch - 1)
     halved = replace(config, precision="mixed_bfloat16")
     in_half = Learner(trainer.task, halved, trainer.strategy, phase.frozen_backbone, trainer.average)
-    half, full = (trial.learning(tried, config.learning_rate)[0] for tried in (in_half, learner))
+    rate = _highest_rate(trainer, phase, phase.until_epoch - 1)
+    half, full = (trial.learning(tried, rate)[0] for tried in (in_half, learner))
     costs.lines.append(
         f"in mixed_bfloat16 a step of the last phase takes {half:.3f} s, in float32 {full:.3f} s"
         f"{': try --train.precision mixed_bfloat16' if half < WORTH * full else ''}"

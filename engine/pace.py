@@ -55,15 +55,15 @@ def memory_in_use() -> dict[str, float]:
 
 def gpu_memory_mib() -> float:
     """Most memory in use so far on the fullest GPU; 0 without one."""
-    gpus = tf.config.list_logical_devices("GPU")
-    used = [tf.config.experimental.get_memory_info(gpu.name.partition("device:")[2])["peak"] for gpu in gpus]
-    return max(used, default=0) / MIB
+    # The logical ones are those of all workers.
+    gpus = range(len(tf.config.list_physical_devices("GPU")))
+    return max((tf.config.experimental.get_memory_info(f"GPU:{gpu}")["peak"] for gpu in gpus), default=0) / MIB
 
 
 def forget_gpu_memory_peak() -> None:
     """Lets ``gpu_memory_mib`` begin anew."""
-    for gpu in tf.config.list_logical_devices("GPU"):
-        tf.config.experimental.reset_memory_stats(gpu.name.partition("device:")[2])
+    for gpu in range(len(tf.config.list_physical_devices("GPU"))):
+        tf.config.experimental.reset_memory_stats(f"GPU:{gpu}")
 
 
 def is_measured(epoch: int, epochs: int, every: int) -> bool:

@@ -22,6 +22,8 @@ class Position:
     epoch_sums: list[float] = field(default_factory=list)
     """Of each loss part, over the steps of the epoch so far."""
     epoch_dropped: int = 0
+    averaged_steps: int | None = None
+    """Updates of the average of the weights; None: as many as steps, in checkpoints that are older than this field."""
 
 
 @dataclass(frozen=True)

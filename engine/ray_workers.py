@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -27,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACING_S = 60
 LOOK_EVERY_S = 0.5
 NOTICED_S = 60
-"""Seconds that the others have to notice that one has failed: twice what engine.workers gives them (SILENT_S)."""
+"""Seconds that the others have to notice that one has failed: twice SILENT_S of engine.workers, not imported here since
+that would load TensorFlow."""
 
 
 class Host:
@@ -40,13 +42,13 @@ class Host:
         with socket.create_server(("", 0)) as free:
             return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
-    def start(self, command: Sequence[str], folder: str, tf_config: str) -> None:
-        """Opens the door that ``command`` names, in ``folder``."""
+    def start(self, command: Sequence[str], folder: str, variables: Mapping[str, str]) -> None:
+        """Opens the door that ``command`` names, in ``folder``, with ``variables`` added to the environment."""
         script, *arguments = command
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / script), *arguments],
             cwd=folder,
-            env={**os.environ, VARIABLE: tf_config, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **variables, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -82,11 +84,17 @@ def run_on_ray(command: Sequence[str], workers: int | None, reporter: Reporter) 
     or has no place; LostWorkerError when a machine is gone.
     """
     ray = _connected()
-    count = workers or _most(ray)
+    count = workers or 0
     try:
-        hosts = _places(ray, count, reporter)
+        count = count or _most(ray)
+        share = shares([node["Resources"] for node in _machines(ray)], count)
+        reporter.say(f"{count} workers on Ray: {share.said}")
+        placed = ray.remote(Host).options(scheduling_strategy="SPREAD", num_cpus=share.cpus, num_gpus=share.gpus)
+        hosts = [placed.remote() for _ in range(count)]
+        # Ray hides the GPUs of who has some from who has others, but none from who has none.
+        variables = {} if share.gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
         with stop_on_signals() as stop:
-            return _attended(ray, hosts, command, reporter, stop)
+            return _attended(ray, hosts, command, variables, reporter, stop)
     except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnschedulableError) as error:
         raise ConfigError(f"--workers: {count}: Ray has no room for so many within {PLACING_S} s") from error
     except ray.exceptions.RayError as error:
@@ -119,27 +127,48 @@ def _machines(ray: Any) -> list[Any]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _places(ray: Any, workers: int, reporter: Reporter) -> list[Any]:
-    machines = _machines(ray)
-    cores = min(node["Resources"].get("CPU", 1) for node in machines)
-    gpus = [int(node["Resources"].get("GPU", 0)) for node in machines]
-    share = {"num_cpus": max(1, int(cores // -(-workers // len(machines)))), "num_gpus": gpus_each(gpus, workers)}
-    if any(gpus) and not share["num_gpus"]:
-        reporter.say(f"--workers {workers}: Ray has {sum(gpus)} GPUs only: all train on CPUs")
-    placed = ray.remote(Host).options(scheduling_strategy="SPREAD", **share)
-    return [placed.remote() for _ in range(workers)]
+@dataclass(frozen=True)
+class Share:
+    """What each worker gets."""
+
+    cpus: int
+    gpus: int
+    left: int
+    """GPUs that nobody gets."""
+
+    @property
+    def said(self) -> str:
+        """In words."""
+        each = f"{self.cpus} CPU cores" + (f" and {self.gpus} GPUs" if self.gpus else "")
+        return f"{each} each" + (f"; {self.left} GPUs stay unused" if self.left else "")
 
 
-def gpus_each(gpus: Sequence[int], workers: int) -> int:
-    """The most GPUs that ``workers`` can have each, where machines have ``gpus``; 0 when they do not go round."""
-    shares = range(max(gpus, default=0), 0, -1)
-    return next((share for share in shares if sum(count // share for count in gpus) >= workers), 0)
+def shares(machines: Sequence[Mapping[str, float]], workers: int) -> Share:
+    """The most GPUs that ``workers`` can have alike, and the cores of the machines that have them.
+
+    ``machines`` are what Ray calls their resources. Where GPUs do not go round nobody has one.
+    """
+    gpus = [int(machine.get("GPU", 0)) for machine in machines]
+    sizes = range(max(gpus, default=0), 0, -1)
+    each = next((size for size in sizes if sum(count // size for count in gpus) >= workers), 0)
+    # So many workers a machine may have to take.
+    places = [count // each if each else -(-workers // len(machines)) for count in gpus]
+    cores = [machine.get("CPU", 1) // place for machine, place in zip(machines, places, strict=True) if place]
+    return Share(max(1, int(min(cores))), each, sum(gpus) - each * workers)
 
 
-def _attended(ray: Any, hosts: list[Any], command: Sequence[str], reporter: Reporter, stop: StopRequest) -> int:
+def _attended(
+    ray: Any,
+    hosts: list[Any],
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    reporter: Reporter,
+    stop: StopRequest,
+) -> int:
     cluster = Cluster(tuple(ray.get([host.address.remote() for host in hosts], timeout=PLACING_S)))
     folder = os.getcwd()
-    ray.get([host.start.remote(command, folder, cluster.tf_config(i)) for i, host in enumerate(hosts)])
+    of_each = [{**variables, VARIABLE: cluster.tf_config(index)} for index in range(len(hosts))]
+    ray.get([host.start.remote(command, folder, own) for host, own in zip(hosts, of_each, strict=True)])
     codes: list[int | None] = [None]
     told = False
     failed_at: float | None = None

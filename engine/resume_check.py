@@ -70,7 +70,8 @@ def changed_classes(source: str, before: Sequence[str], now: Sequence[str]) -> l
 
 def changed_versions(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The packages that compute and are not of the version they were; empty where that is not known."""
-    return [f"{name}: was {before[name]}, is {now.get(name)}" for name in before if before[name] != now.get(name)]
+    changed = [name for name in before if before[name] != now.get(name)]
+    return [f"{name}: was {before[name]}, is {now.get(name, 'not known')}" for name in changed]
 
 
 def changed_data(saved: Mapping[str, Any], fingerprints: Mapping[str, str]) -> list[str]:

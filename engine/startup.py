@@ -127,7 +127,7 @@ def _resumed(
     _same_or_said(run, changed, anyway, reporter)
     for line in changed_versions(saved.versions, asked.versions):
         reporter.say(f"{line}: from here on numbers may differ in their last digits")
-    spec = dataclasses.replace(saved, class_names=asked.class_names)
+    spec = dataclasses.replace(saved, class_names=asked.class_names, versions=asked.versions)
     trainer = _trainer(setup, spec, run, reporter, strategy, "none")
     _same_or_said(run, changed_data(checkpoint.info, trainer.task.fingerprints), anyway, reporter)
     trainer.restore(checkpoint)

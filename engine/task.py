@@ -70,7 +70,7 @@ class Task(Protocol):
         """
 
     def weight(self, targets: Mapping[str, np.ndarray]) -> float:
-        """What the loss of a batch with ``targets`` is divided by (1 instead of 0), so that batches can be added up."""
+        """What the loss of a batch with ``targets`` is divided by (by 1 where this is 0), to add up batches."""
 
     def measure(
         self,

@@ -55,8 +55,9 @@ class Trainer:
         self.position = Position(**info["position"], history=history)
         self._optimizer_state = checkpoint.group("optimizer")
         if self.average is not None:
-            # A run that was begun without an average has had fewer of its updates than steps.
-            self.average.restore(checkpoint.group("ema"), info.get("averaged_steps", self.position.step))
+            # Fewer than steps where the run was begun without an average.
+            updates = self.position.averaged_steps
+            self.average.restore(checkpoint.group("ema"), self.position.step if updates is None else updates)
 
     _optimizer_state: dict[str, np.ndarray] | None = None
 
@@ -246,19 +247,20 @@ class Trainer:
 
     def _save_last(self, learner: Learner, weights: dict[str, np.ndarray]) -> None:
         """Everything that going on needs; the checkpoint before stays as ``previous``. The chief does it for all."""
-        # Of the others too: each would copy its weights at every step from the first save on.
-        self.saved_at = time.monotonic()
         if not self.workers.chief:
+            # Else each of these would copy its weights at every step from the first save on.
+            self.saved_at = time.monotonic()
             return
+        self.position.averaged_steps = 0 if self.average is None else int(self.average.updates.numpy())
         position = {key: value for key, value in vars(self.position).items() if key != "history"}
         info = {
             "position": position,
             "config": dataclasses.asdict(self.config),
             "data": dict(self.task.fingerprints),
-            "averaged_steps": 0 if self.average is None else int(self.average.updates.numpy()),
         }
         tensors = {**weights, **self._averages("ema"), **learner.optimizer_tensors()}
         save_checkpoint(self.run.last, Checkpoint(self.task.spec, tensors, info), self.run.previous)
+        self.saved_at = time.monotonic()
 
     def _start(self) -> bytes:
         """What must be the same on all workers before the first step."""

@@ -194,6 +194,8 @@ def _loss(cluster: Cluster, message: str) -> str:
     tasks = re.findall(r"/job:(chief|worker)/(?:replica:\d+/)?task:(\d+)", message)
     indices = [int(number) + (cluster.chiefs if job == "worker" else 0) for job, number in tasks]
     others = [index for index in indices if index != cluster.index and index < cluster.count]
-    # Where it names none, the cause may be another.
-    who = cluster.name(others[0]) if others else f"another worker ({message.splitlines()[0][:200]})"
+    # Where it names none, the cause may be another. Above it stand traces, below it names of TensorFlow's own nodes.
+    reasons = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith("[[")]
+    unnamed = f"another worker ({reasons[-1][:200]})" if reasons else "another worker"
+    who = cluster.name(others[0]) if others else unnamed
     return f"{who}: is gone or cannot be reached: start all workers again with --resume"

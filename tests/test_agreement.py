@@ -125,7 +125,9 @@ def test_workers_that_differ_are_refused_and_named() -> None:
     ("message", "who"),
     [
         ("UNAVAILABLE: /job:worker/replica:0/task:1: Connection refused", "worker 1 (b:2)"),
-        ("cuDNN failed to initialize\nmore", "another worker (cuDNN failed to initialize)"),
+        ("cuDNN failed to initialize", "another worker (cuDNN failed to initialize)"),
+        ("Graph execution error:\n\nDetected at node a\nNo room\n\t [[{{node a}}]]", "another worker (No room)"),
+        ("", "another worker"),
     ],
 )
 def test_a_lost_worker_is_named_or_else_what_tensorflow_says(

@@ -258,10 +258,13 @@ def test_other_versions_are_said_on_resuming(finished: Path, data: Path, tmp_pat
     older = dataclasses.replace(last.spec, versions={**last.spec.versions, "tensorflow": "2.1"})
     save_checkpoint(tmp_path / "run" / "last", dataclasses.replace(last, spec=older))
     heard = Heard()
-    resume_run(config(data), tmp_path / "run", heard).run.unlock()
+    trainer = resume_run(config(data), tmp_path / "run", heard)
+    trainer.run.unlock()
     said = f"tensorflow: was 2.1, is {tf.__version__}: from here on numbers may differ"
     assert [line for line in heard.lines if "was" in line] == [line for line in heard.lines if line.startswith(said)]
     assert any(line.startswith(said) for line in heard.lines)
+    # From then on it is a run of these versions.
+    assert trainer.task.spec.versions == last.spec.versions
 
 
 def test_images_of_no_use_are_named_before_the_first_step(tmp_path: Path) -> None:

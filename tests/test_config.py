@@ -98,7 +98,7 @@ def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
         (["--train.momentum", "1"], "train.momentum: 1.0: must lie in 0..1, 1 excluded"),
         (["--data.threads", "-1"], "data.threads: -1: must be 0 or more"),
         (["--train.clip_norm", ".inf"], "train.clip_norm: inf"),
-        (["--loss.balance", "[1, -1, .nan]"], "loss.balance: [1.0, -1.0, nan]: each must be 0 or more"),
+        (["--loss.balance", "[1, -1, .nan]"], "loss.balance: [1.0, -1.0, nan]: each must be a number, 0 or more"),
         (
             ["--train.schedule", "step", "--train.min_learning_rate_ratio", "0"],
             "train.min_learning_rate_ratio: 0: must be above 0 with train.schedule step",

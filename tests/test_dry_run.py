@@ -125,7 +125,9 @@ def test_with_inputs_of_many_sizes_the_largest_is_tried_first(
     assert len({side for _, side in steps}) > 1
 
 
-def test_steps_are_those_that_the_run_begins_with(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_of_the_highest_rate_of_their_phase(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rates: list[float] = []
     averaged: list[bool] = []
 
@@ -139,8 +141,8 @@ def test_steps_are_those_that_the_run_begins_with(data: Path, tmp_path: Path, mo
     words = ["--train.optimizer=sgd", "--train.learning_rate=0.01", "--train.scale_learning_rate=true"]
     assert dry("--data", str(data), "--run-dir", str(tmp_path / "run"), *words, "--train.ema_decay=0.9") == 0
     assert all(averaged)
-    # Batches of 6: a tenth of 6/64 of the rate, where the warm-up begins; of 4: 4/64, a tenth along the cosine.
-    assert [rate for rate, _ in itertools.groupby(rates)] == pytest.approx([9.375e-5, 6.098e-4], rel=1e-3)
+    # Batches of 6: 6/64 of the rate, after a warm-up of one epoch; of 4: 4/64, a tenth along the cosine.
+    assert [rate for rate, _ in itertools.groupby(rates)] == pytest.approx([9.375e-4, 6.098e-4], rel=1e-3)
 
 
 def test_averages_need_room_on_the_disk(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

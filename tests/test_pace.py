@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,7 +89,6 @@ def test_the_line_of_an_epoch_says_what_is_left_and_what_was_measured() -> None:
 def test_memory_in_use_is_that_of_the_fullest_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory_in_use().keys() == {"memory_mib"}
     peaks = {"GPU:0": 3 << 20, "GPU:1": 5 << 20}
-    gpus = [SimpleNamespace(name=f"/device:{name}") for name in peaks]
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(peaks))
     monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda name: {"peak": peaks[name]})
     assert memory_in_use()["gpu_memory_mib"] == 5

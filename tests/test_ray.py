@@ -17,14 +17,14 @@ import classify
 from engine import ray_workers
 from engine.checkpoint import read_checkpoint
 from engine.interrupts import StopRequest
-from engine.ray_workers import gpus_each
+from engine.ray_workers import Share, shares
 from tests.conftest import ROOT
 from tests.labelled_folders import draw_folders
 from utils.command_line import training_request
 from utils.config import RunConfig
 from utils.door import run_door
 from utils.errors import ConfigError
-from utils.progress import Quiet
+from utils.progress import Quiet, Reporter
 
 LONGEST_S = 600
 
@@ -68,10 +68,11 @@ class FakeRay:
 
 
 class FakeHost:
-    """A place whose worker ends with ``code``, or by a signal where that is None."""
+    """A place whose worker ends with ``code`` after ``looks``, or by a signal where that is None."""
 
-    def __init__(self, code: int | None) -> None:
-        self.code, self.signals = code, []
+    def __init__(self, code: int | None, looks: int = 0) -> None:
+        self.code, self.looks = code, looks
+        self.signals: list[int] = []
         self.address, self.start, self.look, self.send = (
             SimpleNamespace(remote=act) for act in (self._address, self._start, self._look, self._send)
         )
@@ -83,19 +84,45 @@ class FakeHost:
         pass
 
     def _look(self) -> tuple[list[str], int | None]:
-        return ["no such file"] if self.code == 2 else [], self.code
+        self.looks -= 1
+        return ["no such file"] if self.code == 2 else [], self.code if self.looks < 0 else None
 
     def _send(self, number: int) -> None:
         self.signals.append(number)
         self.code = self.code or -number
 
 
+def attended(hosts: list[FakeHost], reporter: Reporter | None = None) -> int:
+    return ray_workers._attended(FakeRay, hosts, ["train.py"], {}, reporter or Quiet(), StopRequest())
+
+
 @pytest.mark.parametrize(
-    ("gpus", "workers", "each"),
-    [([8], 2, 4), ([8], 3, 2), ([4, 4], 8, 1), ([2, 2, 2], 2, 2), ([4, 1], 2, 2), ([1, 1], 4, 0), ([0, 0], 2, 0)],
+    ("gpus", "workers", "share"),
+    [
+        ([8], 2, Share(8, 4, 0)),
+        ([8], 3, Share(4, 2, 2)),
+        ([4, 4], 8, Share(4, 1, 0)),
+        ([2, 2, 2], 2, Share(16, 2, 2)),
+        ([4, 1], 2, Share(8, 2, 1)),
+        ([0, 4], 4, Share(4, 1, 0)),
+        ([1, 1], 4, Share(8, 0, 2)),
+        ([0, 0], 2, Share(16, 0, 0)),
+        ([0], 40, Share(1, 0, 0)),
+    ],
 )
-def test_workers_share_the_gpus_of_all_machines_alike(gpus: list[int], workers: int, each: int) -> None:
-    assert gpus_each(gpus, workers) == each
+def test_workers_share_gpus_and_the_cores_beside_them(gpus: list[int], workers: int, share: Share) -> None:
+    found = shares([{"CPU": 16.0, **({"GPU": float(count)} if count else {})} for count in gpus], workers)
+    assert found == share
+    # All find a place, whichever machines Ray takes first.
+    room = [min(16 // found.cpus, count // found.gpus if found.gpus else 99) for count in gpus]
+    assert sum(room) >= min(workers, 16 * len(gpus))
+
+
+def test_who_notices_a_failure_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_workers, "LOOK_EVERY_S", 0.01)
+    noticing, failing = FakeHost(4, looks=3), FakeHost(2)
+    assert attended([noticing, failing]) == 2
+    assert noticing.signals == []
 
 
 def test_a_worker_that_never_meets_the_others_does_not_keep_them_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +132,8 @@ def test_a_worker_that_never_meets_the_others_does_not_keep_them_waiting(monkeyp
     reporter = Quiet()
     monkeypatch.setattr(reporter, "say", said.append)
     waiting, failing = FakeHost(None), FakeHost(2)
-    code = ray_workers._attended(FakeRay, [waiting, failing], ["train.py"], reporter, StopRequest())
-    assert (waiting.signals, code) == ([signal.SIGTERM], 2)
+    assert attended([waiting, failing], reporter) == 2
+    assert waiting.signals == [signal.SIGTERM]
     assert set(said) == {"worker 1 (host:1): no such file"}
 
 

@@ -307,6 +307,11 @@ def test_the_ramp_of_an_average_goes_on_from_its_own_updates(tmp_path: Path) -> 
     again = trainer(tmp_path, epochs=1, ema_decay=0.5)
     again.restore(read_checkpoint(tmp_path / "run" / "last"))
     assert again.average.updates == 1
+    # Older checkpoints do not know the number.
+    older = read_checkpoint(tmp_path / "run" / "last")
+    del older.info["position"]["averaged_steps"]
+    again.restore(older)
+    assert again.average.updates == STEPS
 
 
 def test_steps_between_saves_are_counted_through_the_epochs(tmp_path: Path, idle: type[IdleLearner]) -> None:

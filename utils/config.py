@@ -189,7 +189,7 @@ def _problems(config: RunConfig) -> list[str]:
     if config.augment.scale_min > config.augment.scale_max:
         found.append(f"augment.scale_min: {config.augment.scale_min}: must be at most augment.scale_max")
     if not all(0 <= weight < math.inf for weight in config.loss.balance):
-        found.append(f"loss.balance: {list(config.loss.balance)}: each must be 0 or more")
+        found.append(f"loss.balance: {list(config.loss.balance)}: each must be a number, 0 or more")
     if any(phase.input_size % 32 for phase in config.train.phases):
         found.append("train.phases: input_size must be a multiple of 32, or 0 for model.input_size")
     return found
@@ -199,8 +199,8 @@ def train_problems(config: Any) -> list[str]:
     """What is wrong with ``config.train``, a TrainConfig."""
     train: TrainConfig = config.train
     found = broken_rules(config, _TRAIN_FIELDS)
-    if train.schedule == "step" and train.min_learning_rate_ratio == 0:
-        # Every step takes the same share off, whose product never is 0.
+    if train.schedule == "step" and train.min_learning_rate_ratio == 0 and not train.scale_learning_rate:
+        # Every step takes the same share off, whose product never is 0. The scaled rate has a lower bound of its own.
         found.append("train.min_learning_rate_ratio: 0: must be above 0 with train.schedule step")
     if not 0 <= train.freeze_epochs <= train.epochs:
         found.append(f"train.freeze_epochs: {train.freeze_epochs}: must lie in 0..train.epochs ({train.epochs})")

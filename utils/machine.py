@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 
 def machine_in_words(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> str:
@@ -14,16 +15,26 @@ def machine_in_words(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> str:
 
 
 def usable_memory_mib(root: Path = Path("/")) -> float:
-    """What this machine has, or less where a container may use less (the limit of its control group)."""
+    """What this machine has, or less where this process may use less: in a container, in a job of SLURM."""
     lines = (root / "proc/meminfo").read_text("utf-8").splitlines()
     most = [int(line.split()[1]) / 1024 for line in lines if line.startswith("MemTotal")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+    for limit in _limits(root):
         try:
-            most.append(int((root / "sys/fs/cgroup" / name).read_text("utf-8")) / (1 << 20))
+            most.append(int(limit.read_text("utf-8")) / (1 << 20))
         except (OSError, ValueError):
-            # The group is of the other version, or has no limit ("max").
+            # The group is not seen from here, or has no limit ("max").
             continue
     return min(most)
+
+
+def _limits(root: Path) -> Iterator[Path]:
+    """Files with the limits of this process's control group and of those around it, in both versions of the system."""
+    for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
+        _, kinds, group = line.split(":", 2)
+        folder, name = ("", "memory.max") if not kinds else ("memory", "memory.limit_in_bytes")
+        if kinds in ("", "memory"):
+            own = PurePosixPath(group.lstrip("/"))
+            yield from (root / "sys/fs/cgroup" / folder / one / name for one in (own, *own.parents))
 
 
 def _models(gpus: Path) -> list[str]:
