@@ -70,8 +70,8 @@ class Checkpoint:
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, previous: str | Path | None = None) -> None:
     """Writes ``checkpoint`` to ``path``. FileError (exit 4) when it cannot, and then whatever was there stays.
 
-    What was there takes the name ``previous``, if one is given, once the new one is whole: at every moment both names
-    are those of whole files, and of different ones.
+    What was there takes the name ``previous``, if one is given, once the new one is whole. From the second save on both
+    are whole at every moment; killed during a save, ``previous`` may be a save older than usual.
     """
     metadata = {
         "format": FORMAT,

@@ -100,18 +100,18 @@ class Trial:
     pixels: float
     """Those of an average batch as a share of those of ``timed``: so few see few of the sides."""
 
-    def learning(self, learner: Learner, rate: float) -> tuple[float, bool]:
-        """Seconds of an average step, and whether all gave numbers."""
+    def learning(self, learner: Learner, rates: tuple[float, float]) -> tuple[float, bool, bool]:
+        """Seconds of an average step, and whether those at each of two ``rates`` gave numbers. The second are timed."""
         # What a size of inputs needs, such as compiled loops, is made once in a run: it is no part of an average step.
         sizes = {self.largest.images.shape: self.largest}
         for batch in self.timed:
             sizes.setdefault(batch.images.shape, batch)
-        losses = [learner.train_step(batch, rate) for batch in sizes.values()]
+        first = [learner.train_step(batch, rates[0]) for batch in sizes.values()]
         started = time.monotonic()
-        losses += [learner.train_step(batch, rate) for batch in self.timed]
+        then = [learner.train_step(batch, rates[1]) for batch in self.timed]
         # Work grows with the pixels.
         seconds = self.pixels * (time.monotonic() - started) / STEPS
-        return seconds, bool(np.isfinite(losses).all())
+        return seconds, bool(np.isfinite(first).all()), bool(np.isfinite(then).all())
 
 
 def _trial(trainer: Trainer, phase: PhaseConfig, epoch: int) -> Trial:
@@ -132,13 +132,14 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     config = trainer.config.train
     learner = Learner(trainer.task, config, trainer.strategy, phase.frozen_backbone, trainer.average)
     size = phase.batch_size * config.accumulate
-    trial, rate = _trial(trainer, phase, begins), _highest_rate(trainer, phase, begins)
-    loading, (learning, finite) = trial.loading, trial.learning(learner, rate)
+    trial, rates = _trial(trainer, phase, begins), _rates(trainer, phase, begins)
+    loading, (learning, begun, finite) = trial.loading, trial.learning(learner, rates)
+    numbers = f"train.learning_rate: {config.learning_rate:g}: no number is left after a few steps at"
+    if not begun:
+        raise DivergedError(f"{numbers} {rates[0]:g}, with which the phase begins: lower it")
     if not finite:
-        raise DivergedError(
-            f"train.learning_rate: {config.learning_rate:g}: no number is left after a few steps at {rate:g}, the "
-            "highest rate of the phase: lower it"
-        )
+        # Which a warm-up may prevent.
+        costs.problems.append(f"{numbers} {rates[1]:g}, the highest rate of the phase: lower it if the run ends so too")
     # On a CPU both take turns; beside a GPU the faster one costs nothing.
     seconds = max(loading, learning) if tf.config.list_logical_devices("GPU") else loading + learning
     validation = _validating(trainer, learner)
@@ -156,11 +157,12 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     return learner
 
 
-def _highest_rate(trainer: Trainer, phase: PhaseConfig, begins: int) -> float:
-    """That of the whole epochs of ``phase`` from ``begins`` on: the one that would diverge."""
+def _rates(trainer: Trainer, phase: PhaseConfig, begins: int) -> tuple[float, float]:
+    """The first rate of ``phase`` from epoch ``begins`` on, and the highest."""
     train = trainer.config.train
     schedule = phase_schedule(train, phase.batch_size * train.accumulate, trainer.epochs)
-    return max(schedule.rate(epoch) for epoch in range(begins, phase.until_epoch))
+    places = np.arange(begins, phase.until_epoch, 0.05 if train.schedule_by == "step" else 1.0)
+    return schedule.rate(begins), max(schedule.rate(float(place)) for place in places)
 
 
 def _compare_bfloat16(trainer: Trainer, costs: Costs, learner: Learner) -> None:
@@ -169,8 +171,8 @@ def _compare_bfloat16(trainer: Trainer, costs: Costs, learner: Learner) -> None:
     trial = _trial(trainer, phase, phase.until_epoch - 1)
     halved = replace(config, precision="mixed_bfloat16")
     in_half = Learner(trainer.task, halved, trainer.strategy, phase.frozen_backbone, trainer.average)
-    rate = _highest_rate(trainer, phase, phase.until_epoch - 1)
-    half, full = (trial.learning(tried, rate)[0] for tried in (in_half, learner))
+    rates = _rates(trainer, phase, phase.until_epoch - 1)
+    half, full = (trial.learning(tried, rates)[0] for tried in (in_half, learner))
     costs.lines.append(
         f"in mixed_bfloat16 a step of the last phase takes {half:.3f} s, in float32 {full:.3f} s"
         f"{': try --train.precision mixed_bfloat16' if half < WORTH * full else ''}"

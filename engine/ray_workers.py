@@ -88,7 +88,8 @@ def run_on_ray(command: Sequence[str], workers: int | None, reporter: Reporter) 
     try:
         count = count or _most(ray)
         share = shares([node["Resources"] for node in _machines(ray)], count)
-        reporter.say(f"{count} workers on Ray: {share.said}")
+        unused = f"; GPUs that stay unused: {share.left}" if share.left else ""
+        reporter.say(f"workers on Ray: {count}, each with CPU cores: {share.cpus}, GPUs: {share.gpus}{unused}")
         placed = ray.remote(Host).options(scheduling_strategy="SPREAD", num_cpus=share.cpus, num_gpus=share.gpus)
         hosts = [placed.remote() for _ in range(count)]
         # Ray hides the GPUs of who has some from who has others, but none from who has none.
@@ -124,7 +125,8 @@ def _most(ray: Any) -> int:
 
 
 def _machines(ray: Any) -> list[Any]:
-    return [node for node in ray.nodes() if node["Alive"]]
+    # A head often offers no core.
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,6 @@ class Share:
     gpus: int
     left: int
     """GPUs that nobody gets."""
-
-    @property
-    def said(self) -> str:
-        """In words."""
-        each = f"{self.cpus} CPU cores" + (f" and {self.gpus} GPUs" if self.gpus else "")
-        return f"{each} each" + (f"; {self.left} GPUs stay unused" if self.left else "")
 
 
 def shares(machines: Sequence[Mapping[str, float]], workers: int) -> Share:
@@ -153,7 +149,7 @@ def shares(machines: Sequence[Mapping[str, float]], workers: int) -> Share:
     each = next((size for size in sizes if sum(count // size for count in gpus) >= workers), 0)
     # So many workers a machine may have to take.
     places = [count // each if each else -(-workers // len(machines)) for count in gpus]
-    cores = [machine.get("CPU", 1) // place for machine, place in zip(machines, places, strict=True) if place]
+    cores = [machine["CPU"] // place for machine, place in zip(machines, places, strict=True) if place]
     return Share(max(1, int(min(cores))), each, sum(gpus) - each * workers)
 
 

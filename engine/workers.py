@@ -117,8 +117,8 @@ class Workers:
         for index, one in enumerate(found):
             if one != found[0]:
                 raise ConfigError(
-                    f"{self.cluster.name(index)}: config, data or weights: not those of {self.cluster.name(0)}: "
-                    "give all workers the same command and the same files"
+                    f"{self.cluster.name(index)}: config, data, weights or packages: not those of "
+                    f"{self.cluster.name(0)}: give all workers the same command and the same files"
                 )
 
     def _each(self, *values: float) -> FloatArray:
@@ -194,8 +194,9 @@ def _loss(cluster: Cluster, message: str) -> str:
     tasks = re.findall(r"/job:(chief|worker)/(?:replica:\d+/)?task:(\d+)", message)
     indices = [int(number) + (cluster.chiefs if job == "worker" else 0) for job, number in tasks]
     others = [index for index in indices if index != cluster.index and index < cluster.count]
-    # Where it names none, the cause may be another. Above it stand traces, below it names of TensorFlow's own nodes.
-    reasons = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith("[[")]
+    # Where it names none, the cause may be another: above it stand traces, below it TensorFlow's own nodes and counts.
+    below = re.compile(r"\s*(\[\[|\d+ (successful operations|derived errors ignored|root error)|$)")
+    reasons = [line.strip() for line in message.splitlines() if not below.match(line)]
     unnamed = f"another worker ({reasons[-1][:200]})" if reasons else "another worker"
     who = cluster.name(others[0]) if others else unnamed
     return f"{who}: is gone or cannot be reached: start all workers again with --resume"

@@ -118,7 +118,7 @@ def test_workers_that_differ_are_refused_and_named() -> None:
     assert both(lambda worker: worker.refuse_differences(lambda: b"same")) == [None, None]
     for error in both(lambda worker: worker.refuse_differences(lambda: bytes([worker.cluster.index]))):
         assert isinstance(error, ConfigError)
-        assert str(error).startswith("worker 1 (b:2): config, data or weights: not those of worker 0 (a:1)")
+        assert str(error).startswith("worker 1 (b:2): config, data, weights or packages: not those of worker 0 (a:1)")
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,10 @@ def test_workers_that_differ_are_refused_and_named() -> None:
         ("UNAVAILABLE: /job:worker/replica:0/task:1: Connection refused", "worker 1 (b:2)"),
         ("cuDNN failed to initialize", "another worker (cuDNN failed to initialize)"),
         ("Graph execution error:\n\nDetected at node a\nNo room\n\t [[{{node a}}]]", "another worker (No room)"),
+        (
+            "2 root error(s) found.\n  (0) INTERNAL: No room\n0 successful operations.\n0 derived errors ignored. [Op]",
+            "another worker ((0) INTERNAL: No room)",
+        ),
         ("", "another worker"),
     ],
 )

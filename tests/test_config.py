@@ -112,6 +112,11 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], said: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_rates_in_steps_may_end_at_none_where_their_scale_has_a_lower_bound() -> None:
+    words = ("--train.schedule", "step", "--train.min_learning_rate_ratio", "0", "--train.scale_learning_rate", "true")
+    assert config_from(*words).train.min_learning_rate_ratio == 0
+
+
 @pytest.mark.parametrize("kind", [RunConfig, ClassifierRunConfig])
 def test_help_explains_every_field(kind: type) -> None:
     parser = run_config_parser("", kind)

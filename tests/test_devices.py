@@ -136,17 +136,20 @@ def test_the_machine_in_words_names_the_gpus(tmp_path: Path) -> None:
         ({"slurm/job_1/memory.max": f"{1 << 30}\n", "slurm/memory.max": f"{1 << 31}\n", "memory.max": "max\n"}, 1024),
         ({"memory/docker/memory.limit_in_bytes": f"{1 << 30}\n"}, 1024),
         ({"slurm/job_2/memory.max": f"{1 << 30}\n"}, 4096),
+        ({"slurm/memory.max": f"{1 << 31}\n"}, 2048),
     ],
 )
 def test_memory_is_what_the_container_may_use(tmp_path: Path, limits: dict[str, str], mib: float) -> None:
     files = {
         "proc/meminfo": "MemTotal:        4194304 kB\nMemFree:          100 kB\n",
-        "proc/self/cgroup": "4:memory:/docker\n2:cpu:/other\n0::/slurm/job_1\n",
+        "proc/self/cgroup": "4:cpu,memory:/docker\n2:pids:/other\n0::/slurm/job_1\n",
     }
     for name, text in {**files, **{f"sys/fs/cgroup/{name}": text for name, text in limits.items()}}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert usable_memory_mib(tmp_path) == mib
+    (tmp_path / "proc/self/cgroup").unlink()
+    assert usable_memory_mib(tmp_path) == 4096
 
 
 def test_this_machine_has_memory() -> None:

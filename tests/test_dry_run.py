@@ -125,7 +125,7 @@ def test_with_inputs_of_many_sizes_the_largest_is_tried_first(
     assert len({side for _, side in steps}) > 1
 
 
-def test_steps_are_of_the_highest_rate_of_their_phase(
+def test_steps_are_of_the_first_and_of_the_highest_rate_of_their_phase(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates: list[float] = []
@@ -141,8 +141,20 @@ def test_steps_are_of_the_highest_rate_of_their_phase(
     words = ["--train.optimizer=sgd", "--train.learning_rate=0.01", "--train.scale_learning_rate=true"]
     assert dry("--data", str(data), "--run-dir", str(tmp_path / "run"), *words, "--train.ema_decay=0.9") == 0
     assert all(averaged)
-    # Batches of 6: 6/64 of the rate, after a warm-up of one epoch; of 4: 4/64, a tenth along the cosine.
-    assert [rate for rate, _ in itertools.groupby(rates)] == pytest.approx([9.375e-4, 6.098e-4], rel=1e-3)
+    # Batches of 6: 6/64 of the rate, at first a tenth, after a warm-up of one epoch all; of 4: 4/64, a tenth along the
+    # cosine, from where it falls.
+    assert [rate for rate, _ in itertools.groupby(rates)] == pytest.approx([9.375e-5, 9.375e-4, 6.098e-4], rel=1e-3)
+
+
+def test_a_rate_that_only_a_warm_up_may_survive_is_a_problem_but_no_end(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        Learner, "train_step", lambda self, batch, rate: np.array([np.nan if rate > 9.9e-4 else 1.0, 1.0])
+    )
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "run"), "--train.learning_rate=0.001") == 0
+    said = capsys.readouterr().out
+    assert "train.learning_rate: 0.001: no number is left after a few steps at 0.001, the highest rate" in said
 
 
 def test_averages_need_room_on_the_disk(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from engine.interrupts import StopRequest
 from engine.ray_workers import Share, shares
 from tests.conftest import ROOT
 from tests.labelled_folders import draw_folders
+from utils.cluster import read_cluster
 from utils.command_line import training_request
 from utils.config import RunConfig
 from utils.door import run_door
@@ -78,10 +79,10 @@ class FakeHost:
         )
 
     def _address(self) -> str:
-        return "host:1"
+        return f"host:{id(self)}"
 
-    def _start(self, *_: object) -> None:
-        pass
+    def _start(self, command: list[str], folder: str, variables: dict[str, str]) -> None:
+        self.variables = variables
 
     def _look(self) -> tuple[list[str], int | None]:
         self.looks -= 1
@@ -118,6 +119,26 @@ def test_workers_share_gpus_and_the_cores_beside_them(gpus: list[int], workers: 
     assert sum(room) >= min(workers, 16 * len(gpus))
 
 
+def test_the_smallest_of_the_machines_that_are_needed_decides_on_the_cores() -> None:
+    assert shares([{"CPU": 32.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 2.0}], 2) == Share(8, 1, 0)
+    assert shares([{"CPU": 32.0}, {"CPU": 8.0}], 2) == Share(8, 0, 0)
+
+
+def test_a_machine_without_cores_is_no_place() -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": cpus}} for cpus in (4.0, 0.0)]
+    nodes += [{"Alive": False, "Resources": {"CPU": 4.0}}, {"Alive": True, "Resources": {}}]
+    assert ray_workers._machines(SimpleNamespace(nodes=lambda: nodes)) == nodes[:1]
+
+
+def test_every_worker_knows_its_place_and_what_it_may_see() -> None:
+    hosts = [FakeHost(0), FakeHost(0)]
+    code = ray_workers._attended(FakeRay, hosts, ["train.py"], {"CUDA_VISIBLE_DEVICES": "-1"}, Quiet(), StopRequest())
+    assert code == 0
+    for index, host in enumerate(hosts):
+        assert host.variables["CUDA_VISIBLE_DEVICES"] == "-1"
+        assert read_cluster(host.variables).index == index
+
+
 def test_who_notices_a_failure_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_workers, "LOOK_EVERY_S", 0.01)
     noticing, failing = FakeHost(4, looks=3), FakeHost(2)
@@ -134,7 +155,7 @@ def test_a_worker_that_never_meets_the_others_does_not_keep_them_waiting(monkeyp
     waiting, failing = FakeHost(None), FakeHost(2)
     assert attended([waiting, failing], reporter) == 2
     assert waiting.signals == [signal.SIGTERM]
-    assert set(said) == {"worker 1 (host:1): no such file"}
+    assert set(said) == {f"worker 1 (host:{id(failing)}): no such file"}
 
 
 @pytest.mark.slow

@@ -29,10 +29,15 @@ def usable_memory_mib(root: Path = Path("/")) -> float:
 
 def _limits(root: Path) -> Iterator[Path]:
     """Files with the limits of this process's control group and of those around it, in both versions of the system."""
-    for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
+    try:
+        lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
+    except OSError:
+        # A system without control groups.
+        return
+    for line in lines:
         _, kinds, group = line.split(":", 2)
-        folder, name = ("", "memory.max") if not kinds else ("memory", "memory.limit_in_bytes")
-        if kinds in ("", "memory"):
+        folder, name = ("memory", "memory.limit_in_bytes") if kinds else ("", "memory.max")
+        if not kinds or "memory" in kinds.split(","):
             own = PurePosixPath(group.lstrip("/"))
             yield from (root / "sys/fs/cgroup" / folder / one / name for one in (own, *own.parents))
 
