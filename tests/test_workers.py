@@ -29,6 +29,8 @@ from utils.cluster import Cluster
 from utils.types import Detections
 
 LONGEST_S = 600
+TOLERANCE = 1e-5 if len(os.sched_getaffinity(0)) > 1 else 2e-4
+"""Of weights and losses. With one thread convolutions of three photos and of six round otherwise: 5e-5 was seen."""
 
 
 @contextmanager
@@ -75,13 +77,13 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert first.info["position"]["step"] == second.info["position"]["step"] > 0
     assert first.tensors.keys() == second.tensors.keys()
     for name, value in first.tensors.items():
-        np.testing.assert_allclose(value, second.tensors[name], rtol=1e-5, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(value, second.tensors[name], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
     for a, b in zip(story(one), story(two), strict=True):
         assert a.keys() == b.keys()
         numbers = {name for name, value in a.items() if isinstance(value, float) and name not in TIMINGS}
         assert {"train_loss", "val_loss"} < numbers
         # Batch normalization of few pixels makes more of the rounding of other sums once the backbone learns.
-        tolerance = 1e-5 if a["frozen_backbone"] else 1e-4
+        tolerance = TOLERANCE if a["frozen_backbone"] else 10 * TOLERANCE
         for name in numbers:
             assert a[name] == pytest.approx(b[name], rel=tolerance, abs=1e-5), name
 

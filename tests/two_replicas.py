@@ -142,8 +142,9 @@ def compare(one: Step, two: Step) -> float:
         assert all(np.array_equal(one.before[name], two.before[name]) for name in names)
         step, other = (np.concatenate([run.added[name].ravel() for name in names]) for run in (one, two))
         shares.append(float(np.linalg.norm(step - other) / np.linalg.norm(step)))
-    # Updates agree up to what summing floats in another order does to a gradient.
-    assert max(shares) < 0.02, dict(zip(KINDS, shares, strict=True))
+    # Updates agree up to what summing floats in another order does to a gradient: less than 0.02 on two cores, 0.026 on
+    # one. Half a gradient, or one of a shard, would be 0.5 off.
+    assert max(shares) < 0.05, dict(zip(KINDS, shares, strict=True))
     return max(shares)
 
 
