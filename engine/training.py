@@ -13,6 +13,7 @@ import tensorflow as tf
 from engine.averaging import WeightAverage
 from engine.checkpoint import Checkpoint, model_tensors, restore_model, save_checkpoint
 from engine.dataset import Batch
+from engine.divergence import refuse_diverged_loss, refuse_diverged_weights
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest
 from engine.learner import Learner, loss_parts
 from engine.memory import within_memory
@@ -24,7 +25,7 @@ from engine.schedule import Schedule, phase_schedule
 from engine.task import Config, Task
 from engine.workers import Workers, noticing_losses
 from utils.config import PhaseConfig
-from utils.errors import DataError, DivergedError
+from utils.errors import DataError
 from utils.progress import Reporter
 from utils.training_plots import plot_curves
 
@@ -177,8 +178,8 @@ class Trainer:
         if position.step == 0 and self.workers.chief:
             self.task.draw_batch(self.run, batch)
         parts = learner.train_step(batch, rate)
-        if not np.isfinite(parts).all():
-            raise DivergedError(self._diverged((*batch.paths, *batch.mixed_in)))
+        where = f"{self.run.path}: epoch {position.epoch + 1} step {position.epoch_step + 1}"
+        refuse_diverged_loss(parts, where, self.config.train.learning_rate, (*batch.paths, *batch.mixed_in))
         position.epoch_sums = [a + float(b) for a, b in zip(position.epoch_sums, parts, strict=True)]
         position.epoch_dropped += batch.dropped
         position.epoch_step += 1
@@ -270,14 +271,10 @@ class Trainer:
         return text.encode() + b"".join(weights[name].tobytes() for name in sorted(weights))
 
     def _weights(self) -> dict[str, np.ndarray]:
-        """The model's tensors. DivergedError when one is not a number, which the loss would only show a step later."""
+        """The model's tensors. DivergedError when one is not a number."""
         weights = model_tensors(self.task.model)
-        for name, value in weights.items():
-            if not np.isfinite(value).all():
-                raise DivergedError(
-                    f"{self.run.path}: step {self.position.step}: {name}: is not a number any more; lower "
-                    f"train.learning_rate (now {self.config.train.learning_rate:g})"
-                )
+        where = f"{self.run.path}: step {self.position.step}"
+        refuse_diverged_weights(weights, where, self.config.train.learning_rate)
         return weights
 
     def _averages(self, group: str) -> dict[str, np.ndarray]:
@@ -287,14 +284,6 @@ class Trainer:
     def _within_memory(self, batch_size: int) -> AbstractContextManager[None]:
         advice = "lower train.batch_size, train.freeze_batch_size or model.input_size"
         return within_memory(str(self.run.path), batch_size, advice)
-
-    def _diverged(self, paths: tuple[str, ...]) -> str:
-        position = self.position
-        return (
-            f"{self.run.path}: epoch {position.epoch + 1} step {position.epoch_step + 1}: the loss is not a number any "
-            f"more; lower train.learning_rate (now {self.config.train.learning_rate:g}) or look at the images of this "
-            f"batch: {', '.join(paths)}"
-        )
 
     def _named(self, values: np.ndarray, prefix: str) -> dict[str, float]:
         parts = {f"{prefix}_{part}": float(value) for part, value in zip(self.parts, values, strict=True)}
