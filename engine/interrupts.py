@@ -16,16 +16,32 @@ T = TypeVar("T")
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
+class StoppedError(Exception):
+    """Work was left in the middle because a stop was asked for."""
+
+
 class StopRequest:
     """Whether the work should end, looked at between two pieces of it."""
 
     def __init__(self) -> None:
         self.exit_code = 0
+        self.interrupts = False
 
     @property
     def made(self) -> bool:
         """True once a signal came."""
         return self.exit_code != 0
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Within the block a signal raises StoppedError where it comes: around long work that changes nothing."""
+        self.interrupts = True
+        try:
+            if self.exit_code:
+                raise StoppedError
+            yield
+        finally:
+            self.interrupts = False
 
 
 @contextmanager
@@ -41,6 +57,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
         if request.made:
             raise KeyboardInterrupt(request.exit_code)
         request.exit_code = EXIT_CODES[signal.Signals(number)]
+        if request.interrupts:
+            raise StoppedError
 
     before = {number: signal.signal(number, note) for number in EXIT_CODES}
     try:
@@ -48,10 +66,6 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class StoppedError(Exception):
-    """Work was left in the middle because a stop was asked for."""
 
 
 class StoppableReporter(Reporter):

@@ -72,6 +72,16 @@ class Learner:
         self._skip = tf.function(self._skip_on_replicas)
         self._validate = tf.function(self._validation_parts, signature)
 
+    def trace(self) -> None:
+        """Makes the graph of a training step, which takes long and changes nothing. Made once, it is kept."""
+        if tf.config.functions_run_eagerly():
+            return
+        steps = [self._collect, self._update] if self.collects else [self._train]
+        if self.loss_scale is not None:
+            steps += [self._overflows, self._skip]
+        for step in steps:
+            step.get_concrete_function()
+
     def train_step(self, batch: Batch, learning_rate: float) -> np.ndarray:
         """Learns from ``batch``; the loss parts named by ``parts`` before the update, [P] float32.
 
@@ -90,9 +100,9 @@ class Learner:
         own = np.array([self.task.weight(one) for one in (batch.targets, *targets)])
         # Of all workers first: one of them may have nothing in a part where others have something.
         whole, *weights = np.maximum(self.workers.sum(own), 1)
-        scale = np.float32(1.0 if self.loss_scale is None else self.loss_scale.value)
+        scale = 1.0 if self.loss_scale is None else self.loss_scale.value
         for rows, part, share in zip(parts, targets, weights, strict=True):
-            total += self._collect(batch.images[rows], part, np.float32(share / whole), scale).numpy()
+            total += self._collect(batch.images[rows], part, float(share / whole), scale).numpy()
         finite = self.loss_scale is None or float(self._overflows()) == 0.0
         if finite:
             self._update(scale)

@@ -145,6 +145,8 @@ class Trainer:
 
     def _learn(self, learner: Learner, phase: PhaseConfig, schedule: Schedule) -> EpochMetrics:
         position, batch_size = self.position, self._images_per_step(phase)
+        with self.stop.interrupting():
+            learner.trace()
         data = self.task.train_data.at_size(phase.input_size)
         steps, first = data.steps_per_epoch(batch_size), position.epoch_step
         batches = data.training_batches(position.epoch, batch_size, first, self.workers.shard)

@@ -112,7 +112,7 @@ def _flat_slots(output: Tensor, depth: int) -> Tensor:
 def _class_bce(logits: Tensor, class_ids: Tensor, smoothing: float) -> Tensor:
     """Summed over classes. [B, P, C], [B, P] -> [B, P]."""
     classes = logits.shape[-1]
-    wanted = tf.one_hot(class_ids, classes) * (1.0 - smoothing) + smoothing / classes
+    wanted = tf.one_hot(class_ids, classes, dtype=logits.dtype) * (1.0 - smoothing) + smoothing / classes
     return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=logits), axis=-1)
 
 
@@ -154,7 +154,7 @@ class _LevelSums:
         self.per_level = tf.stack(per_level)
         ends = tf.cumsum(self.per_level)
         level = tf.reduce_sum(tf.cast(slots[..., None] >= ends, tf.int32), axis=-1)
-        self.slot_level = tf.one_hot(level, len(per_level)) * real[..., None]
+        self.slot_level = tf.one_hot(level, len(per_level), dtype=real.dtype) * real[..., None]
 
     def dense(self, values: Tensor) -> Tensor:
         """[B, N] -> [3]."""

@@ -33,7 +33,8 @@ class PixelNormalization(keras.layers.Layer):  # type: ignore[misc]
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Raw RGB in, normalised RGB out."""
         x = tf.cast(inputs, tf.float32)
-        return tf.cast((x - tf.constant(self.mean_px)) * (1.0 / tf.constant(self.std_px)), self.compute_dtype)
+        mean_px, std_px = tf.constant(self.mean_px, x.dtype), tf.constant(self.std_px, x.dtype)
+        return tf.cast((x - mean_px) * (1.0 / std_px), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's."""

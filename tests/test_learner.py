@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,13 +102,17 @@ def test_labels_are_smoothed_in_training_alone(model, batch) -> None:
     assert abs(float(smoothed) - float(expected)) > 1e-3
 
 
-def test_one_and_two_replicas_are_equal_after_a_step(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("module", "compared"),
+    [("two_replicas", ["classification", "half"]), ("in_float64", ["classification", "classification", "detection"])],
+)
+def test_one_and_two_replicas_learn_the_same(tmp_path: Path, module: str, compared: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.two_replicas", str(tmp_path)],
+        [sys.executable, "-m", f"tests.{module}", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["classifier", "classifier", "detector", "half"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == compared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from engine.checkpoint import model_tensors, read_checkpoint
 from engine.detection_setup import DetectionSetup
 from engine.detection_task import DetectionTask
 from engine.evaluation import Evaluation
-from engine.interrupts import StopRequest
+from engine.interrupts import StopRequest, stop_on_signals
 from engine.run_directory import RunDirectory
 from engine.task import Measurement
 from engine.training import Trainer
@@ -35,14 +36,18 @@ STEPS = 2
 
 
 class IdleLearner:
-    """Counts its steps in the model's only weight. ``at_step`` and ``at_validation`` are called then."""
+    """Counts its steps in the model's only weight. ``at_trace`` and so on are called then."""
 
+    at_trace: Any = staticmethod(lambda weight: None)
     at_step: Any = staticmethod(lambda weight: None)
     at_validation: Any = staticmethod(lambda: None)
 
     def __init__(self, task: Any, *_: Any) -> None:
         self.weight = task.model.weights[0]
         self.count = np.int64(0)
+
+    def trace(self) -> None:
+        self.at_trace(self.weight)
 
     def train_step(self, batch: Any, learning_rate: float) -> np.ndarray:
         del batch
@@ -163,6 +168,29 @@ def test_a_weight_that_is_not_a_number_is_saved_over_nothing(tmp_path: Path, idl
     for name in ("best", "last"):
         assert steps_in(tmp_path / "run" / name) == STEPS
     assert len(RunDirectory(tmp_path / "run").read_metrics()) == 1
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_signal_does_not_wait_for_the_graph_of_a_phase(tmp_path: Path, idle: type[IdleLearner], epochs: int) -> None:
+    two_phases = {"freeze_epochs": 1, "freeze_batch_size": 2}
+
+    def signalled(weight: Any) -> None:
+        if weight.numpy().item() == epochs * STEPS:
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail("the graph was made to its end")
+
+    idle.at_trace = staticmethod(signalled)
+    with stop_on_signals() as stop:
+        trainer(tmp_path, **two_phases).fit(stop)
+    assert stop.exit_code == 143
+    last = tmp_path / "run" / "last"
+    assert steps_in(last) == epochs * STEPS
+
+    idle.at_trace = staticmethod(lambda weight: None)
+    again = trainer(tmp_path, **two_phases)
+    again.restore(read_checkpoint(last))
+    again.fit()
+    assert steps_in(last) == 2 * STEPS
 
 
 def test_a_stop_asked_for_while_validating_takes_no_further_step(tmp_path: Path, idle: type[IdleLearner]) -> None:
