@@ -9,6 +9,7 @@ LOCKS := .locks
 help:
 	@echo "make demo   draw a small dataset, train on it, measure, predict (about 5 minutes on two cores)"
 	@echo "make test   run the tests"
+	@echo "make test-all   with the slow ones, and those of Ray"
 	@echo "make lint   ruff and mypy"
 
 demo: $(VENV)/installed-imagenet
@@ -17,7 +18,8 @@ demo: $(VENV)/installed-imagenet
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-test-all: $(VENV)/installed-dev
+# With the slow tests and those of a real Ray.
+test-all: $(VENV)/installed-ray
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "slow or not slow"
 
 lint: $(VENV)/installed-dev
@@ -50,6 +52,10 @@ $(VENV)/installed-imagenet: requirements-imagenet.lock $(VENV)/installed
 
 $(VENV)/installed-export: requirements-export.lock $(VENV)/installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-export.lock
+	touch $@
+
+$(VENV)/installed-ray: requirements-ray.lock $(VENV)/installed-dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-ray.lock
 	touch $@
 
 $(VENV)/installed-dev: requirements-dev.lock | $(BIN)/python

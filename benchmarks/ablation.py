@@ -56,7 +56,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "slanted by up to 5 degrees (`augment.shear 5`)": ("--augment.shear", "5"),
     "shifted (`augment.translate 0.1`)": ("--augment.translate", "0.1"),
     "bfloat16 (`train.precision mixed_bfloat16`)": ("--train.precision", "mixed_bfloat16"),
-    "L2 on the head (`train.head_l2 0.0005`, the default)": ("--train.head_l2", "0.0005"),
+    "L2 on the head (`train.head_l2 0.0005`)": ("--train.head_l2", "0.0005"),
     "Adam (`train.optimizer adam`)": ("--train.optimizer", "adam"),
     "rate in steps (`train.schedule step`)": ("--train.schedule", "step"),
 }

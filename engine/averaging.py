@@ -33,7 +33,7 @@ class WeightAverage:
     def update(self) -> None:
         """Moves the average towards the weights; call it once after each step, outside the replicas."""
         n = tf.cast(self.updates, tf.float32)
-        rate = 1.0 - tf.minimum(self.decay, (1.0 + n) / (10.0 + n))
+        rate = 1.0 - tf.minimum((1.0 + n) / (10.0 + n), self.decay)
         for path, average in self.averages.items():
             self.strategy.extended.update(average, _move, args=(self.weights[path], rate))
         self.updates.assign_add(1)

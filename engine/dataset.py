@@ -132,15 +132,16 @@ class Dataset(ABC, Generic[SampleT]):
         return np.random.default_rng((self.seed, SHUFFLE_STREAM, epoch)).permutation(len(self))
 
     def training_batches(
-        self, epoch: int, batch_size: int, first_step: int = 0, shard: Shard = WHOLE
+        self, epoch: int, batch_size: int, first_step: int = 0, shard: Shard = WHOLE, parts: int = 1
     ) -> Iterator[Batch]:
         """Shuffled whole batches of ``epoch`` from ``first_step`` on; what does not fill a batch is left out.
 
-        Of each batch the samples of ``shard`` alone are read.
+        Of each batch the samples of ``shard`` alone are read: its share of each of the ``parts`` that are learned from
+        one after the other.
         """
-        order, own = self.order(epoch), batch_size // shard.count
-        starts = [step * batch_size + shard.index * own for step in range(self.steps_per_epoch(batch_size))]
-        return self._batches(epoch, order, starts[first_step:], own, first_step, self.side)
+        size, whole = batch_size // shard.count, self.order(epoch)[: self.steps_per_epoch(batch_size) * batch_size]
+        own = whole.reshape(-1, shard.count, size // parts)[:, shard.index].ravel()
+        return self._batches(epoch, own, range(first_step * size, len(own), size), size, first_step, self.side)
 
     def validation_batches(self, batch_size: int, shard: Shard = WHOLE) -> Iterator[Batch]:
         """Every sample once, in order; the last batch may be smaller. Of all batches those of ``shard``."""

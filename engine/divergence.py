@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from utils.errors import DivergedError
 
 
-def refuse_diverged_loss(parts: np.ndarray, where: str, rate: float, paths: Sequence[str]) -> None:
-    """DivergedError unless all ``parts`` of a loss are numbers; ``paths`` are the images of its batch."""
+@contextmanager
+def naming_images(where: str, paths: Sequence[str]) -> Iterator[None]:
+    """Adds to a DivergedError of the block ``where`` it came, and the images of the batch that was learned from."""
+    try:
+        yield
+    except DivergedError as error:
+        images = f"; or look at the images of this batch: {', '.join(paths)}" if paths else ""
+        raise DivergedError(f"{where}: {error}{images}") from error
+
+
+def refuse_diverged_loss(parts: np.ndarray, rate: float) -> None:
+    """DivergedError unless all ``parts`` of a loss are numbers."""
     if not np.isfinite(parts).all():
-        raise DivergedError(
-            f"{where}: the loss is not a number any more; lower train.learning_rate (now {rate:g}) or look at the "
-            f"images of this batch: {', '.join(paths)}"
-        )
+        raise DivergedError(f"the loss is not a number any more; lower train.learning_rate (now {rate:g})")
 
 
-def refuse_diverged_weights(weights: Mapping[str, np.ndarray], where: str, rate: float) -> None:
+def refuse_diverged_weights(weights: Mapping[str, np.ndarray], rate: float) -> None:
     """DivergedError when a weight is not a number, which the loss would only show a step later."""
     for name, value in weights.items():
         if not np.isfinite(value).all():
-            raise DivergedError(f"{where}: {name}: is not a number any more; lower train.learning_rate (now {rate:g})")
+            raise DivergedError(f"{name}: is not a number any more; lower train.learning_rate (now {rate:g})")

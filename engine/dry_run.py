@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import resource
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from engine.memory import within_memory
 from engine.pace import MIB, as_time, gpu_memory_mib, is_measured
 from engine.run_directory import RunDirectory
 from engine.schedule import phase_schedule
-from engine.startup import bfloat16_may_pay, prepared_run, what_the_machine_decided
+from engine.startup import bfloat16_may_pay, prepared_run, what_was_decided
 from engine.task import Config
 from engine.training import Trainer
 from engine.workers import default_strategy, noticing_losses
@@ -68,7 +69,7 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
     noting = Noting(reporter if read_cluster().chief else Quiet())
     with noticing_losses(), tempfile.TemporaryDirectory() as scratch:
         trainer = prepared_run(config, run_dir, noting, strategy)
-        costs = Costs(what_the_machine_decided(config, trainer.config), noting.said)
+        costs = Costs(what_was_decided(config, trainer.config), noting.said)
         begins = 0
         for number, phase in enumerate(trainer.phases, start=1):
             reporter.say(f"trying phase {number} of {len(trainer.phases)}")
@@ -230,6 +231,8 @@ def _disk(trainer: Trainer, costs: Costs, learner: Learner) -> None:
     place = trainer.run.path.absolute()
     place = next(folder for folder in (place, *place.parents) if folder.exists())
     free = shutil.disk_usage(place).free / MIB
+    if not os.access(place, os.W_OK):
+        costs.problems.append(f"{place}: cannot be written to: give another --run-dir")
     costs.lines.append(f"disk: {needed:.0f} MiB for checkpoints, {free:.0f} MiB are free")
     if needed > free:
         costs.problems.append(f"{place}: {free:.0f} MiB are free: the checkpoints need {needed:.0f} MiB")

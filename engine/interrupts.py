@@ -34,14 +34,23 @@ class StopRequest:
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Within the block a signal raises StoppedError where it comes: around long work that changes nothing."""
+        """Around long work that changes nothing: a signal ends it where it comes, with StoppedError.
+
+        Signals reach the request of this process alone, so work that several workers do in step goes on to its end.
+        """
         self.interrupts = True
         try:
-            if self.exit_code:
-                raise StoppedError
-            yield
+            if not self.exit_code:
+                yield
+        except Exception:
+            # Libraries wrap what is raised within them.
+            if not self.exit_code:
+                raise
         finally:
             self.interrupts = False
+        # Or they drop it.
+        if self.exit_code:
+            raise StoppedError
 
 
 @contextmanager

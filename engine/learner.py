@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,12 @@ def loss_parts(task: Task) -> tuple[str, ...]:
     return (*task.parts, L2)
 
 
+def named_parts(parts: Sequence[str], values: np.ndarray, prefix: str) -> dict[str, float]:
+    """``values`` of loss ``parts`` and their sum, by the names they have in metrics."""
+    named = {f"{prefix}_{part}": float(value) for part, value in zip(parts, values, strict=True)}
+    return {f"{prefix}_loss": float(values.sum()), **named}
+
+
 class Learner:
     """The model of a task in one phase: frozen or not, with its optimizer. Made anew for each phase.
 
@@ -51,6 +57,7 @@ class Learner:
         self.strategy = strategy
         self.average = average
         self.parts = loss_parts(task)
+        self.traced = False
         self.workers = Workers(strategy)
         self.precision = precision_for(config.precision, gpu_capabilities())
         self.loss_scale = LossScale() if self.precision == "mixed_float16" else None
@@ -74,13 +81,15 @@ class Learner:
 
     def trace(self) -> None:
         """Makes the graph of a training step, which takes long and changes nothing. Made once, it is kept."""
-        if tf.config.functions_run_eagerly():
+        if self.traced or tf.config.functions_run_eagerly():
             return
         steps = [self._collect, self._update] if self.collects else [self._train]
         if self.loss_scale is not None:
             steps += [self._overflows, self._skip]
-        for step in steps:
-            step.get_concrete_function()
+        # Validation may stop between its batches, but not within the first.
+        for step in (*steps, self._validate):
+            step.get_concrete_function(*(step.input_signature or ()))
+        self.traced = True
 
     def train_step(self, batch: Batch, learning_rate: float) -> np.ndarray:
         """Learns from ``batch``; the loss parts named by ``parts`` before the update, [P] float32.
@@ -94,15 +103,16 @@ class Learner:
 
     def _accumulated(self, batch: Batch) -> np.ndarray:
         """The step of ``batch``, whose gradient is summed up part by part."""
-        total = np.zeros(len(self.parts), np.float32)
         parts = np.split(np.arange(len(batch.images)), self.config.accumulate)
         targets = [{name: value[rows] for name, value in batch.targets.items()} for rows in parts]
         own = np.array([self.task.weight(one) for one in (batch.targets, *targets)])
         # Of all workers first: one of them may have nothing in a part where others have something.
         whole, *weights = np.maximum(self.workers.sum(own), 1)
         scale = 1.0 if self.loss_scale is None else self.loss_scale.value
-        for rows, part, share in zip(parts, targets, weights, strict=True):
-            total += self._collect(batch.images[rows], part, float(share / whole), scale).numpy()
+        collected = [
+            self._collect(batch.images[rows], part, float(share / whole), scale).numpy()
+            for rows, part, share in zip(parts, targets, weights, strict=True)
+        ]
         finite = self.loss_scale is None or float(self._overflows()) == 0.0
         if finite:
             self._update(scale)
@@ -110,7 +120,7 @@ class Learner:
             self._skip()
         if self.loss_scale is not None:
             self.loss_scale.follow(finite)
-        return total
+        return np.sum(collected, axis=0)
 
     def validation_step(self, batch: Batch) -> np.ndarray:
         """The loss parts of ``batch`` without learning, [P] float32."""

@@ -46,7 +46,9 @@ class RunDirectory:
     def refuse_used(self) -> None:
         """ConfigError when a run is here."""
         if self.last.exists() or self.metrics_file.exists():
-            raise ConfigError(f"--run-dir: {self.path}: holds a run already; go on with --resume {self.path}")
+            raise ConfigError(
+                f"--run-dir: {self.path}: holds a run already: go on with --resume {self.path}, or give another"
+            )
 
     def lock(self) -> None:
         """Keeps other processes out as long as this one lives, and clears up after killed ones.
@@ -60,6 +62,9 @@ class RunDirectory:
         except BlockingIOError as error:
             file.close()
             raise ConfigError(f"{self.path}: another process trains here: wait for it, or give another run") from error
+        except OSError as error:
+            file.close()
+            raise FileError(f"{self.path}: {error.strerror}: give a folder on a disk that can lock files") from error
         self._lock = file
         remove_leftovers(self.path)
 

@@ -40,7 +40,7 @@ def start_run(
     """A new run in ``run_dir``, ready to fit. Everything that can be wrong is found here, before the first step."""
     setup = _setup(config)
     trainer = _prepared(setup, run_dir, reporter, strategy)
-    for line in what_the_machine_decided(config, trainer.config):
+    for line in what_was_decided(config, trainer.config):
         reporter.say(line)
     if bfloat16_may_pay(config):
         reporter.say("mixed_bfloat16 may be faster on this CPU: --dry-run compares them")
@@ -56,10 +56,14 @@ def bfloat16_may_pay(asked: Config) -> bool:
     return asked.train.precision == "auto" and not gpu_capabilities() and cpu_has_bfloat16()
 
 
-def what_the_machine_decided(asked: Config, found: Config) -> list[str]:
-    """A line for the precision and for each batch size that was found."""
+def what_was_decided(asked: Config, found: Config) -> list[str]:
+    """Lines for the precision, for each batch size that was found, and for what ``train.phases`` overrules."""
     how = "train.precision" if asked.train.precision != "auto" else "train.precision auto, by the devices here"
-    return [f"computing in {found.train.precision} ({how})", *found_batch_sizes(asked.train, found.train)]
+    lines = [f"computing in {found.train.precision} ({how})", *found_batch_sizes(asked.train, found.train)]
+    wanted, epochs = asked.train.epochs, phases(asked.train)[-1].until_epoch
+    if wanted not in (epochs, TrainConfig.epochs):
+        lines.append(f"train.epochs: {wanted}: is not used: train.phases decides, and ends after epoch {epochs}")
+    return lines
 
 
 def prepared_run(

@@ -13,9 +13,9 @@ import tensorflow as tf
 from engine.averaging import WeightAverage
 from engine.checkpoint import Checkpoint, model_tensors, restore_model, save_checkpoint
 from engine.dataset import Batch
-from engine.divergence import refuse_diverged_loss, refuse_diverged_weights
+from engine.divergence import naming_images, refuse_diverged_loss, refuse_diverged_weights
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest
-from engine.learner import Learner, loss_parts
+from engine.learner import Learner, loss_parts, named_parts
 from engine.memory import within_memory
 from engine.pace import Waiting, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
 from engine.plan import phases
@@ -45,6 +45,7 @@ class Trainer:
         self.epochs = self.phases[-1].until_epoch
         decay = config.train.ema_decay
         self.average = WeightAverage(task.model, decay, strategy) if decay > 0 else None
+        self.step_files: tuple[str, ...] = ()
         for phase in self.phases:
             task.train_data.steps_per_epoch(self._images_per_step(phase))
 
@@ -93,7 +94,8 @@ class Trainer:
         )
 
     def _run_phase(self, number: int, phase: PhaseConfig) -> None:
-        learner = Learner(self.task, self.config.train, self.strategy, phase.frozen_backbone, self.average)
+        with self._within_memory(phase.batch_size):
+            learner = Learner(self.task, self.config.train, self.strategy, phase.frozen_backbone, self.average)
         begins = self.position.epoch_step == 0 and self.position.epoch == self._first_epoch(number)
         if begins:
             self.position.measured_since_best = 0
@@ -112,6 +114,8 @@ class Trainer:
                 self._save_last(learner, self._weights())
                 if isinstance(reason, DataError):
                     raise
+        if self.stop.made and not self.run.last.exists():  # asked for before the first step
+            self._save_last(learner, self._weights())
 
     def _stopped_early(self) -> bool:
         # A phase that gets no further is no reason to leave out the next.
@@ -145,19 +149,17 @@ class Trainer:
 
     def _learn(self, learner: Learner, phase: PhaseConfig, schedule: Schedule) -> EpochMetrics:
         position, batch_size = self.position, self._images_per_step(phase)
-        with self.stop.interrupting():
-            learner.trace()
         data = self.task.train_data.at_size(phase.input_size)
         steps, first = data.steps_per_epoch(batch_size), position.epoch_step
-        batches = data.training_batches(position.epoch, batch_size, first, self.workers.shard)
+        shard, parts = self.workers.shard, self.config.train.accumulate
+        batches = data.training_batches(position.epoch, batch_size, first, shard, parts)
         title = f"epoch {position.epoch + 1}/{self.epochs}"
         started, waiting = time.monotonic(), Waiting()
         batches = waiting.over(self.workers.in_step(batches))
         with self._within_memory(phase.batch_size):
             for batch in self.watched.track(batches, title, steps - first):
                 self._run_step(learner, batch, self._rate(schedule, position.epoch_step, steps))
-                if position.epoch_step < steps:
-                    self._save_if_due(learner)
+                self._save_if_due(learner)
         seconds = time.monotonic() - started
         done = position.epoch_step
         return {
@@ -168,7 +170,7 @@ class Trainer:
             "data_wait": waiting.seconds / seconds,
             **memory_in_use(),
             "dropped_boxes": position.epoch_dropped,
-            **self._named(np.array(position.epoch_sums) / max(done, 1), "train"),
+            **named_parts(self.parts, np.array(position.epoch_sums) / max(done, 1), "train"),
         }
 
     def _rate(self, schedule: Schedule, step: int, steps: int) -> float:
@@ -179,9 +181,13 @@ class Trainer:
         position = self.position
         if position.step == 0 and self.workers.chief:
             self.task.draw_batch(self.run, batch)
-        parts = learner.train_step(batch, rate)
+        with self.stop.interrupting():
+            learner.trace()
+        self.step_files = (*batch.paths, *batch.mixed_in)
         where = f"{self.run.path}: epoch {position.epoch + 1} step {position.epoch_step + 1}"
-        refuse_diverged_loss(parts, where, self.config.train.learning_rate, (*batch.paths, *batch.mixed_in))
+        with naming_images(where, self.step_files):
+            parts = learner.train_step(batch, rate)
+            refuse_diverged_loss(parts, self.config.train.learning_rate)
         position.epoch_sums = [a + float(b) for a, b in zip(position.epoch_sums, parts, strict=True)]
         position.epoch_dropped += batch.dropped
         position.epoch_step += 1
@@ -214,7 +220,10 @@ class Trainer:
             for batch in self.watched_part.track(batches, "validating", steps):
                 sums += learner.validation_step(batch) * len(batch.images)
                 images += len(batch.images)
-        return self._named(self.workers.sum(sums) / self.workers.sum(np.array(images)), "val")
+        values = self.workers.sum(sums) / self.workers.sum(np.array(images))
+        with naming_images(f"{self.run.path}: validation after epoch {self.position.epoch + 1}", ()):
+            refuse_diverged_loss(values, self.config.train.learning_rate)
+        return named_parts(self.parts, values, "val")
 
     def _measure(self, entry: EpochMetrics) -> bool:
         """Measures on the validation data, as the measuring command does. Whether it is the best so far."""
@@ -275,8 +284,8 @@ class Trainer:
     def _weights(self) -> dict[str, np.ndarray]:
         """The model's tensors. DivergedError when one is not a number."""
         weights = model_tensors(self.task.model)
-        where = f"{self.run.path}: step {self.position.step}"
-        refuse_diverged_weights(weights, where, self.config.train.learning_rate)
+        with naming_images(f"{self.run.path}: step {self.position.step}", self.step_files):
+            refuse_diverged_weights(weights, self.config.train.learning_rate)
         return weights
 
     def _averages(self, group: str) -> dict[str, np.ndarray]:
@@ -286,10 +295,6 @@ class Trainer:
     def _within_memory(self, batch_size: int) -> AbstractContextManager[None]:
         advice = "lower train.batch_size, train.freeze_batch_size or model.input_size"
         return within_memory(str(self.run.path), batch_size, advice)
-
-    def _named(self, values: np.ndarray, prefix: str) -> dict[str, float]:
-        parts = {f"{prefix}_{part}": float(value) for part, value in zip(self.parts, values, strict=True)}
-        return {f"{prefix}_loss": float(values.sum()), **parts}
 
     def _score_title(self) -> str:
         return next(iter(self.task.curves.values()))

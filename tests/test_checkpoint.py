@@ -41,9 +41,9 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     path = tmp_path / "last"
     save_checkpoint(path, small())
     good = path.read_bytes()
-    for position in range(len(good)):
+    for bit in range(8 * len(good)):
         damaged = bytearray(good)
-        damaged[position] ^= 1 << (position % 8)
+        damaged[bit // 8] ^= 1 << (bit % 8)
         path.write_bytes(damaged)
         with pytest.raises(FileError, match="last"):
             read_checkpoint(path)

@@ -67,13 +67,15 @@ def test_validation_visits_all_in_order_without_variation(records) -> None:
     assert [path for batch in batches for path in batch.paths] == [record.image_path for record in records]
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_the_shards_of_a_batch_are_the_batch(records, count: int) -> None:
+@pytest.mark.parametrize(("count", "parts"), [(1, 1), (2, 1), (4, 1), (1, 2), (2, 2)])
+def test_the_shards_of_each_part_of_a_batch_are_that_part(records, count: int, parts: int) -> None:
     data = dataset(records)
-    parts = [list(data.training_batches(1, 4, 0, Shard(i, count))) for i in range(count)]
-    for whole, *shards in zip(data.training_batches(1, 4), *parts, strict=True):
-        assert tuple(path for shard in shards for path in shard.paths) == whole.paths
-        np.testing.assert_array_equal(np.concatenate([shard.images for shard in shards]), whole.images)
+    batches = [data.training_batches(1, 4, 0, Shard(i, count), parts) for i in range(count)]
+    for whole, *shards in zip(data.training_batches(1, 4), *batches, strict=True):
+        paths = np.array([np.split(np.array(shard.paths), parts) for shard in shards])
+        assert tuple(paths.transpose(1, 0, 2).ravel().tolist()) == whole.paths
+        images = np.stack([np.split(shard.images, parts) for shard in shards]).swapaxes(0, 1)
+        np.testing.assert_array_equal(images.reshape(whole.images.shape), whole.images)
         assert sum(shard.dropped for shard in shards) == whole.dropped
 
 

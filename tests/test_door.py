@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import signal
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
-from engine.interrupts import stop_on_signals
+from engine.interrupts import StoppedError, stop_on_signals
 from utils.door import run_door
 from utils.errors import ConfigError, DataError, DivergedError, FileError, UserError, did_you_mean
 from utils.problems import FailFast, Problems
@@ -34,6 +36,8 @@ def test_a_door_ends_with_the_code_its_work_returns(returned: int | None, code: 
         (DivergedError("loss"), 5, "loss\n"),
         (FileNotFoundError(2, "No such file or directory", "a.txt"), 4, "a.txt: No such file or directory\n"),
         (OSError("strange"), 4, "strange\n"),
+        (MemoryError(), 4, "memory ran out\n"),
+        (MemoryError("Unable to allocate 9 GiB"), 4, "Unable to allocate 9 GiB\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (KeyboardInterrupt(143), 143, "interrupted\n"),
         (BrokenPipeError(), 0, ""),
@@ -117,3 +121,33 @@ def test_the_first_signal_asks_and_the_second_insists(number: signal.Signals, co
             signal.raise_signal(number)
         assert ended.value.args == (code,)
     assert signal.getsignal(number) == before
+
+
+def wrapped() -> None:
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except StoppedError as error:
+        raise TypeError("a library's own") from error
+
+
+def swallowed() -> None:
+    with suppress(StoppedError):
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("work", [lambda: signal.raise_signal(signal.SIGTERM), wrapped, swallowed])
+def test_a_signal_ends_what_it_may_interrupt_whatever_libraries_make_of_that(work: Callable[[], None]) -> None:
+    with stop_on_signals() as stop:
+        for _ in range(2):  # asked already, the second does not even begin
+            with pytest.raises(StoppedError), stop.interrupting():
+                work()
+        assert stop.exit_code == 143
+
+
+def test_what_may_be_interrupted_keeps_its_own_errors() -> None:
+    with stop_on_signals() as stop:
+        with pytest.raises(TypeError), stop.interrupting():
+            raise TypeError
+        # Afterwards a signal asks again.
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.made

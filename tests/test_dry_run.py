@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,15 @@ def test_averages_need_room_on_the_disk(data: Path, tmp_path: Path, capsys: pyte
         (line,) = re.findall(r"^disk: (\d+) MiB for checkpoints", capsys.readouterr().out, re.MULTILINE)
         needed.append(int(line))
     assert needed[1] > needed[0]
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_problem(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Permissions do not bind root, as whom tests may run.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "run")) == 0
+    assert f"{tmp_path}: cannot be written to: give another --run-dir" in capsys.readouterr().out
 
 
 def test_what_would_end_the_run_ends_the_trial_with_the_same_code(

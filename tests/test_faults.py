@@ -27,6 +27,8 @@ from utils.errors import FileError
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.fault_runs"])
 LONGEST_S = 120
+NOTICED_S = 10
+"""What a signal and a dead thread may take to end a run."""
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +166,9 @@ def test_a_signal_ends_a_run_after_the_step_under_way_with_its_state_saved(
     process = start(often_saved(config, epochs=200), run)
     wait_for_steps(process, run, 2)
     os.kill(process.pid, number)
-    at_signal = steps_logged(run)
+    sent, at_signal = time.monotonic(), steps_logged(run)
     assert exit_code_of(process) == 128 + number
+    assert time.monotonic() - sent < NOTICED_S
     assert "go on with: python train.py --resume" in said(run)
     assert steps_logged(run) <= at_signal + 2
     assert step_of(read_checkpoint(run / "last")) == steps_logged(run)
@@ -249,7 +252,11 @@ def test_a_batch_that_does_not_fit_into_memory_is_named(config: RunConfig, tmp_p
 
 def test_a_data_thread_that_dies_is_named_and_the_state_saved(config: RunConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert ended(config, run, AfterStep(1, fault_runs.end_the_reading_thread)) == 3
+    process = start(config, run, AfterStep(1, fault_runs.end_the_reading_thread))
+    wait_for_steps(process, run, 1)
+    died = time.monotonic()
+    assert exit_code_of(process) == 3
+    assert time.monotonic() - died < NOTICED_S
     assert ".png: RuntimeError: the decoder died" in said(run).splitlines()[-1]
     # Batches were made ahead.
     assert 1 <= step_of(read_checkpoint(run / "last")) == steps_logged(run)
@@ -260,6 +267,16 @@ def test_an_image_that_vanishes_is_named_and_the_state_saved(tmp_path: Path) -> 
     assert ended(own, run, AfterStep(1, partial(shutil.rmtree, tmp_path / "data" / "train"))) == 3
     assert ".png: no such image" in said(run).splitlines()[-1]
     assert 1 <= step_of(read_checkpoint(run / "last")) == steps_logged(run)
+
+
+def test_another_seed_is_refused_and_taken_when_that_is_asked_for(config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert ended(config, run, stop_after(1)) == 143
+    changed = replace(config, train=replace(config.train, seed=config.train.seed + 1))
+    assert ended(changed, run) == 2
+    assert said(run).splitlines()[-1].endswith("restore it, or go on with --resume-anyway")
+    assert ended(changed, run, stop_after(1), anyway=True) == 143
+    assert "going on anyway: train.seed: was" in said(run)
 
 
 def test_a_second_process_is_refused_and_the_first_goes_on(config: RunConfig, tmp_path: Path) -> None:

@@ -103,16 +103,15 @@ def test_labels_are_smoothed_in_training_alone(model, batch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "compared"),
-    [("two_replicas", ["classification", "half"]), ("in_float64", ["classification", "classification", "detection"])],
+    ("program", "compared"),
+    [
+        (["-m", "tests.two_replicas"], ["classification", "half"]),
+        (["tests/in_float64.py", "tests.two_replicas"], ["classification", "classification", "detection"]),
+    ],
 )
-def test_one_and_two_replicas_learn_the_same(tmp_path: Path, module: str, compared: list[str]) -> None:
+def test_one_and_two_replicas_learn_the_same(tmp_path: Path, program: list[str], compared: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.{module}", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, *program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert [line.split()[0] for line in done.stdout.splitlines()] == compared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine import startup
 from engine.checkpoint import Checkpoint, model_tensors, read_checkpoint
 from engine.dataset import DetectionDataset
 from engine.detection_task import DetectionTask
+from engine.interrupts import StoppedError, stop_on_signals
 from engine.learner import Learner
 from engine.precision import MOST_SKIPPED, LossScale, cpu_has_bfloat16, precision_for
 from engine.startup import resume_run, start_run
@@ -238,6 +240,33 @@ def tiny_learner(folder: Path, precision: Any, **train: Any) -> tuple[Learner, A
     task = DetectionTask(RunConfig(), spec, fault_runs.tiny_detector(spec), records, records)
     config = TrainConfig(precision=precision, **train)
     return Learner(task, config, tf.distribute.get_strategy(), False), next(task.val_data.validation_batches(4))
+
+
+@pytest.mark.parametrize(
+    ("precision", "accumulate", "steps"),
+    [("mixed_bfloat16", 1, ["_train"]), ("mixed_float16", 2, ["_collect", "_update", "_overflows"])],
+)
+def test_a_step_is_traced_once_and_a_signal_ends_that_where_it_comes(
+    tmp_path: Path, precision: str, accumulate: int, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, batch = tiny_learner(tmp_path, precision, accumulate=accumulate)
+    learner.trace()
+    learner.train_step(batch, 1e-3)
+    learner.validation_step(batch)
+    for step in (*steps, "_validate"):
+        assert getattr(learner, step).experimental_get_tracing_count() == 1
+
+    def signalled(*_: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("tracing goes on")
+
+    learner, _ = tiny_learner(tmp_path, precision, accumulate=accumulate)
+    before = [layer.dtype_policy for layer in learner.model.layers]
+    monkeypatch.setattr(learner.task, "loss", signalled)
+    with stop_on_signals() as stop, pytest.raises(StoppedError), stop.interrupting():
+        learner.trace()
+    assert stop.exit_code == 143
+    assert [layer.dtype_policy for layer in learner.model.layers] == before
 
 
 @EAGER

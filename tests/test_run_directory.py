@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,15 @@ def test_a_new_run_holds_its_config_and_classes_and_is_not_started_twice(tmp_pat
     run.write_metrics([{"epoch": 0}])
     with pytest.raises(ConfigError, match="holds a run already"):
         run.start(RunConfig(), ("a",))
+
+
+def test_a_disk_that_cannot_lock_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(FileError, match="No locks available: give a folder on a disk that can lock files"):
+        RunDirectory(tmp_path).lock()
 
 
 def test_metrics_come_back_and_a_later_write_replaces_them(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from nets.backbones import build_classifier
 from nets.layers import SeededDropout
 from tests.specs import detector_spec
 from utils.classifier_config import ClassifierSpec
-from utils.config import DataConfig, RunConfig
+from utils.config import DataConfig, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError, FileError
 from utils.progress import Quiet
 
@@ -87,8 +87,17 @@ def test_a_folder_that_holds_a_run_is_refused_before_any_image_is_read(
     (tmp_path / "classes.txt").write_text("a\n")
     (tmp_path / "metrics.jsonl").touch()
     config = RunConfig(data=DataConfig(classes=str(tmp_path / "classes.txt")))
-    with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
+    with pytest.raises(ConfigError, match=r"holds a run already: go on with --resume .*, or give another"):
         startup.start_run(config, tmp_path, Quiet())
+
+
+def test_epochs_that_phases_overrule_are_said() -> None:
+    phase = PhaseConfig(until_epoch=60, batch_size=4, frozen_backbone=False)
+    for epochs, said in ((30, True), (60, False), (TrainConfig.epochs, False)):
+        config = RunConfig(train=replace(TrainConfig(), epochs=epochs, freeze_epochs=0, phases=(phase,)))
+        lines = startup.what_was_decided(config, config)
+        wanted = f"train.epochs: {epochs}: is not used: train.phases decides, and ends after epoch 60"
+        assert (wanted in lines) == said
 
 
 def test_one_device_needs_no_mirrors() -> None:

@@ -163,10 +163,33 @@ def test_a_weight_that_is_not_a_number_is_saved_over_nothing(tmp_path: Path, idl
             weight.assign(weight * np.nan)
 
     idle.at_step = staticmethod(poison)
-    with pytest.raises(DivergedError, match="dense/kernel"):
+    with pytest.raises(DivergedError, match=r"step \d+: dense/kernel: .* images of this batch: .*\d\.png"):
         trainer(tmp_path, objects=0).fit()
     for name in ("best", "last"):
         assert steps_in(tmp_path / "run" / name) == STEPS
+    assert len(RunDirectory(tmp_path / "run").read_metrics()) == 1
+
+
+def test_a_stop_asked_for_before_the_first_step_leaves_what_can_be_gone_on_with(tmp_path: Path) -> None:
+    stop = StopRequest()
+    begun = trainer(tmp_path)
+    begun.run.write_metrics = lambda history: pytest.fail("an epoch was done")  # type: ignore[method-assign]
+    stop.exit_code = 143
+    begun.fit(stop)
+    assert steps_in(tmp_path / "run" / "last") == 0
+
+
+def test_a_validation_loss_that_is_not_a_number_is_saved_over_nothing(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer(tmp_path, epochs=1).fit()
+    best = (tmp_path / "run" / "best").read_bytes()
+    again = trainer(tmp_path)
+    again.restore(read_checkpoint(tmp_path / "run" / "last"))
+    monkeypatch.setattr(idle, "validation_step", lambda *_: np.full(4, np.inf, np.float32))
+    with pytest.raises(DivergedError, match="validation after epoch 2: the loss is not a number any more; lower"):
+        again.fit()
+    assert (tmp_path / "run" / "best").read_bytes() == best
     assert len(RunDirectory(tmp_path / "run").read_metrics()) == 1
 
 

@@ -185,6 +185,7 @@ def test_nothing_to_resume_is_said(config: RunConfig, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_a_number_ends_the_run_and_saves_nothing(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Learner, "trace", lambda self: None)
     monkeypatch.setattr(Learner, "train_step", lambda self, batch, rate: np.array([np.nan, 0, 0, 0]))
     with pytest.raises(DivergedError, match=r"epoch 1 step 1: .*\.png"):
         start_run(config, tmp_path / "run", Quiet()).fit()

@@ -72,20 +72,20 @@ def story(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def assert_same_run(one: Path, two: Path) -> None:
+def assert_same_run(one: Path, two: Path, tolerance: float) -> None:
     first, second = (read_checkpoint(run / "last") for run in (one, two))
     assert first.info["position"]["step"] == second.info["position"]["step"] > 0
     assert first.tensors.keys() == second.tensors.keys()
     for name, value in first.tensors.items():
-        np.testing.assert_allclose(value, second.tensors[name], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
+        np.testing.assert_allclose(value, second.tensors[name], rtol=tolerance, atol=tolerance, err_msg=name)
     for a, b in zip(story(one), story(two), strict=True):
         assert a.keys() == b.keys()
         numbers = {name for name, value in a.items() if isinstance(value, float) and name not in TIMINGS}
         assert {"train_loss", "val_loss"} < numbers
         # Batch normalization of few pixels makes more of the rounding of other sums once the backbone learns.
-        tolerance = TOLERANCE if a["frozen_backbone"] else 10 * TOLERANCE
+        factor = 1 if a["frozen_backbone"] else 10
         for name in numbers:
-            assert a[name] == pytest.approx(b[name], rel=tolerance, abs=1e-5), name
+            assert a[name] == pytest.approx(b[name], rel=factor * tolerance, abs=tolerance), name
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_two_workers_learn_what_one_process_does(classifying: list[str], tmp_pat
         assert classify.main([*classifying[1:], "--run-dir", str(tmp_path / "one")]) == 0
         codes, said = ended(workers, tmp_path)
     assert codes == [0, 0], said
-    assert_same_run(tmp_path / "one", tmp_path / "two")
+    assert_same_run(tmp_path / "one", tmp_path / "two", TOLERANCE)
     # One tells; the other says no more than whom it waits for.
     assert "phase 1 of 2" in said[0]
     other = re.fullmatch(
@@ -118,19 +118,20 @@ def test_two_workers_learn_what_one_process_does(classifying: list[str], tmp_pat
 
 @pytest.mark.slow
 def test_two_workers_train_and_measure_a_detector_as_one_process_does(tmp_path: Path) -> None:
-    lists = draw_lists(tmp_path / "data", train=8, val=5)
+    lists = draw_lists(tmp_path / "data", train=16, val=5)
     arguments = [
-        *("train.py", *(f"--data.{name}={path}" for name, path in lists.items())),
-        *("--data.threads=1", "--model.backbone=mobilenet_v1_0.25", "--model.input_size=32"),
-        # With everything training, batch normalization of 1x1 maps of four photos makes rounding errors large.
-        *("--train.freeze_epochs=2", "--train.epochs=2", "--train.freeze_batch_size=4", "--train.batch_size=4"),
-        *("--train.eval_every=1", "--train.optimizer=sgd", "--train.learning_rate=0.001"),
+        # A frozen backbone of random weights tells photos apart by so little that float32's rounding is some of it.
+        *("tests/in_float64.py", "train", *(f"--data.{name}={path}" for name, path in lists.items())),
+        *("--data.threads=1", "--model.backbone=mobilenet_v1_0.25", "--model.input_size=64"),
+        *("--train.freeze_epochs=1", "--train.epochs=2", "--train.freeze_batch_size=4", "--train.batch_size=4"),
+        *("--train.eval_every=1", "--train.ema_decay=0.9", "--train.accumulate=2", "--train.multi_scale=0.5"),
+        *("--augment.mosaic=0.5", "--augment.mixup=0.2", "--data.balance_classes=0.9", "--train.precision=float32"),
     ]
     for run, count in (("two", 2), ("one", 1)):
         with started([*arguments, "--run-dir", str(tmp_path / run)], tmp_path, count) as workers:
             codes, said = ended(workers, tmp_path)
         assert codes == [0] * count, said
-    assert_same_run(tmp_path / "one", tmp_path / "two")
+    assert_same_run(tmp_path / "one", tmp_path / "two", 1e-9)
 
 
 @pytest.mark.slow

@@ -102,7 +102,8 @@ class TrainConfig:
     """So many batches make one update, as a batch that many times as large would that memory has no room for; BatchNorm
     still sees each alone. 1: every batch makes one."""
     phases: tuple[PhaseConfig, ...] = ()
-    """Any other list of phases; replaces the four fields above."""
+    """Any other list of phases, in place of freeze_epochs, epochs and the batch sizes, such as
+    [{until_epoch: 8, batch_size: 4, frozen_backbone: false, input_size: 256}, {until_epoch: 60, ...}]."""
     precision: Precision = "auto"
     """What steps compute in, with weights in float32; auto: bfloat16 or float16 on a GPU that is fast at it."""
     multi_scale: float = 0.0
@@ -117,26 +118,26 @@ class TrainConfig:
     min_learning_rate_ratio: float = 0.01
     """The final rate as a share of the base rate."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """How the rate falls after the warm-up."""
+    """How the rate falls after a warm-up of up to three epochs, until the last twentieth, where it stays."""
     schedule_by: Literal["epoch", "step"] = "step"
     """Whether the rate changes once an epoch or at every step."""
     momentum: float = 0.937
     """SGD momentum, or beta1 of Adam and AdamW."""
     weight_decay: float = 0.05
     """Decoupled decay of AdamW, on kernels only; the other optimizers do not use it."""
-    head_l2: float = 5e-4
-    """L2 on the head's kernels, part of the loss."""
+    head_l2: float = 0.0
+    """L2 on the head's kernels, part of the loss; the reference's is 0.0005."""
     clip_norm: float = 10.0
     """Gradients are scaled down to this global norm; 0 turns it off."""
     ema_decay: float = 0.0
     """Share of the weights' moving average that a step keeps, such as 0.9998 (less at first). The average is what is
     measured and saved as `best`; the weights go on learning beside it. 0: none."""
     eval_every: int = 10
-    """Epochs between mAP measurements; the last epoch is always measured."""
+    """Epochs between mAP measurements; the last epoch is always measured. 0: that alone."""
     early_stopping: int = 0
     """End the run after so many measurements of its last phase without a better score than the best yet; 0: never."""
     save_every: int = 50
-    """Epochs between the periodic checkpoints that are kept."""
+    """Epochs between the periodic checkpoints that are kept; 0: none."""
     save_minutes: float = 10.0
     """Minutes after which `last` is saved within an epoch too; 0: only at the ends of epochs."""
     save_steps: int = 0

@@ -12,7 +12,7 @@ from utils.errors import UserError
 
 
 def run_door(main: Callable[[], int | None]) -> int:
-    """Runs ``main`` and returns the exit code: its own (None is 0), a UserError's, 4 for OSError, 130 for Ctrl-C."""
+    """The exit code of ``main``: its own (None is 0), a UserError's, 4 for OSError and MemoryError, 130 for Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File and class names may hold characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -29,6 +29,9 @@ def run_door(main: Callable[[], int | None]) -> int:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MemoryError as error:
+        print(_one_line(error) or "memory ran out", file=sys.stderr)
+        return 4
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{where}{error.strerror or _one_line(error)}", file=sys.stderr)
