@@ -120,10 +120,10 @@ def test_two_workers_learn_what_one_process_does(classifying: list[str], tmp_pat
 def test_two_workers_train_and_measure_a_detector_as_one_process_does(tmp_path: Path) -> None:
     lists = draw_lists(tmp_path / "data", train=16, val=5)
     arguments = [
-        # A frozen backbone of random weights tells photos apart by so little that float32's rounding is some of it.
+        # In float32 batch normalization of a few pixels makes too much of the rounding of other sums.
         *("tests/in_float64.py", "train", *(f"--data.{name}={path}" for name, path in lists.items())),
-        *("--data.threads=1", "--model.backbone=mobilenet_v1_0.25", "--model.input_size=64"),
-        *("--train.freeze_epochs=1", "--train.epochs=2", "--train.freeze_batch_size=4", "--train.batch_size=4"),
+        *("--data.threads=1", "--model.backbone=mobilenet_v1_0.25_shallow", "--model.input_size=64"),
+        *("--train.freeze_epochs=0", "--train.epochs=1", "--train.batch_size=4"),
         *("--train.eval_every=1", "--train.ema_decay=0.9", "--train.accumulate=2", "--train.multi_scale=0.5"),
         *("--augment.mosaic=0.5", "--augment.mixup=0.2", "--data.balance_classes=0.9", "--train.precision=float32"),
     ]
