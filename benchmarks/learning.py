@@ -1,4 +1,4 @@
-"""What detectors have learned after so many minutes of training from scratch: ours, the reference recipe, YOLO11n.
+"""What detectors have learned after so many minutes of training from scratch: ours, the reference, YOLO11n.
 
 A minute is 60 seconds of CPU time on each core of the machine: of a program that keeps all of them busy a minute by the
 clock, and unlike that the same when other programs run beside it. What a run holds as its best by the validation list
@@ -42,10 +42,11 @@ from utils.types import GroundTruth, Record
 SIZE = 416
 TITLES = {
     "best": "EfficientNet-B0, configs/bccd_hour.yaml",
+    "small": "MobileNet v2 0.35, configs/bccd_small.yaml",
     "reference": "EfficientNet-B0, configs/reference.yaml",
     "yolo11n": "YOLO11n",
 }
-CONFIGS = {"best": "configs/bccd_hour.yaml", "reference": "configs/reference.yaml"}
+CONFIGS = {"best": "configs/bccd_hour.yaml", "small": "configs/bccd_small.yaml", "reference": "configs/reference.yaml"}
 YOLO_SCRIPT = Path(__file__).with_name("yolo11n.py")
 RESULT = "learning.json"
 METRICS = {"voc_map_50": "VOC mAP@0.5", "coco_ap": "COCO AP"}
