@@ -77,7 +77,8 @@ class Trainer:
             with noticing_losses():
                 self.workers.refuse_differences(self._start)
                 for number, phase in enumerate(self.phases, start=1):
-                    if self.position.epoch < phase.until_epoch and not self.stop.made and not self._stopped_early():
+                    over = self._stopped_early() or (self.stop.made and self.run.last.exists())
+                    if self.position.epoch < phase.until_epoch and not over:
                         self._run_phase(number, phase)
         finally:
             self.run.unlock()
@@ -153,11 +154,10 @@ class Trainer:
         steps, first = data.steps_per_epoch(batch_size), position.epoch_step
         shard, parts = self.workers.shard, self.config.train.accumulate
         batches = data.training_batches(position.epoch, batch_size, first, shard, parts)
-        title = f"epoch {position.epoch + 1}/{self.epochs}"
         started, waiting = time.monotonic(), Waiting()
         batches = waiting.over(self.workers.in_step(batches))
         with self._within_memory(phase.batch_size):
-            for batch in self.watched.track(batches, title, steps - first):
+            for batch in self.watched.track(batches, f"epoch {position.epoch + 1}/{self.epochs}", steps - first):
                 self._run_step(learner, batch, self._rate(schedule, position.epoch_step, steps))
                 self._save_if_due(learner)
         seconds = time.monotonic() - started

@@ -163,7 +163,7 @@ def test_a_weight_that_is_not_a_number_is_saved_over_nothing(tmp_path: Path, idl
             weight.assign(weight * np.nan)
 
     idle.at_step = staticmethod(poison)
-    with pytest.raises(DivergedError, match=r"step \d+: dense/kernel: .* images of this batch: .*\d\.png"):
+    with pytest.raises(DivergedError, match=r"step \d+: model/dense/kernel: .* images of this batch: .*\d\.png"):
         trainer(tmp_path, objects=0).fit()
     for name in ("best", "last"):
         assert steps_in(tmp_path / "run" / name) == STEPS
