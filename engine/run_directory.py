@@ -53,7 +53,7 @@ class RunDirectory:
     def lock(self) -> None:
         """Keeps other processes out as long as this one lives, and clears up after killed ones.
 
-        ConfigError when one is here already.
+        ConfigError when one is here already, FileError on a disk without locks.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         file = (self.path / ".lock").open("w")

@@ -61,7 +61,7 @@ def what_was_decided(asked: Config, found: Config) -> list[str]:
     how = "train.precision" if asked.train.precision != "auto" else "train.precision auto, by the devices here"
     lines = [f"computing in {found.train.precision} ({how})", *found_batch_sizes(asked.train, found.train)]
     wanted, epochs = asked.train.epochs, phases(asked.train)[-1].until_epoch
-    if wanted not in (epochs, TrainConfig.epochs):
+    if wanted not in (epochs, type(asked)().train.epochs):
         lines.append(f"train.epochs: {wanted}: is not used: train.phases decides, and ends after epoch {epochs}")
     return lines
 

@@ -77,7 +77,9 @@ class Trainer:
             with noticing_losses():
                 self.workers.refuse_differences(self._start)
                 for number, phase in enumerate(self.phases, start=1):
-                    over = self._stopped_early() or (self.stop.made and self.run.last.exists())
+                    # Other workers may not see what the chief saves; before its first phase none of several is stopped.
+                    begun = number > 1 or self.run.last.exists()
+                    over = self._stopped_early() or (self.stop.made and begun)
                     if self.position.epoch < phase.until_epoch and not over:
                         self._run_phase(number, phase)
         finally:
@@ -220,10 +222,7 @@ class Trainer:
             for batch in self.watched_part.track(batches, "validating", steps):
                 sums += learner.validation_step(batch) * len(batch.images)
                 images += len(batch.images)
-        values = self.workers.sum(sums) / self.workers.sum(np.array(images))
-        with naming_images(f"{self.run.path}: validation after epoch {self.position.epoch + 1}", ()):
-            refuse_diverged_loss(values, self.config.train.learning_rate)
-        return named_parts(self.parts, values, "val")
+        return named_parts(self.parts, self.workers.sum(sums) / self.workers.sum(np.array(images)), "val")
 
     def _measure(self, entry: EpochMetrics) -> bool:
         """Measures on the validation data, as the measuring command does. Whether it is the best so far."""

@@ -19,8 +19,8 @@ from engine.workers import default_strategy
 from nets.backbones import build_classifier
 from nets.layers import SeededDropout
 from tests.specs import detector_spec
-from utils.classifier_config import ClassifierSpec
-from utils.config import DataConfig, PhaseConfig, RunConfig, TrainConfig
+from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
+from utils.config import DataConfig, PhaseConfig, RunConfig
 from utils.errors import ConfigError, FileError
 from utils.progress import Quiet
 
@@ -91,10 +91,12 @@ def test_a_folder_that_holds_a_run_is_refused_before_any_image_is_read(
         startup.start_run(config, tmp_path, Quiet())
 
 
-def test_epochs_that_phases_overrule_are_said() -> None:
+@pytest.mark.parametrize("kind", [RunConfig, ClassifierRunConfig])
+def test_epochs_that_phases_overrule_are_said(kind: Any) -> None:
     phase = PhaseConfig(until_epoch=60, batch_size=4, frozen_backbone=False)
-    for epochs, said in ((30, True), (60, False), (TrainConfig.epochs, False)):
-        config = RunConfig(train=replace(TrainConfig(), epochs=epochs, freeze_epochs=0, phases=(phase,)))
+    usual = kind().train
+    for epochs, said in ((40, True), (60, False), (usual.epochs, False)):
+        config = kind(train=replace(usual, epochs=epochs, freeze_epochs=0, phases=(phase,)))
         lines = startup.what_was_decided(config, config)
         wanted = f"train.epochs: {epochs}: is not used: train.phases decides, and ends after epoch 60"
         assert (wanted in lines) == said

@@ -118,7 +118,8 @@ class TrainConfig:
     min_learning_rate_ratio: float = 0.01
     """The final rate as a share of the base rate."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """How the rate falls after a warm-up of up to three epochs, until the last twentieth, where it stays."""
+    """cosine: after a warm-up of up to three epochs, down to the last twentieth (at most 15 epochs), where it stays;
+    step: in ten equal stages, without either."""
     schedule_by: Literal["epoch", "step"] = "step"
     """Whether the rate changes once an epoch or at every step."""
     momentum: float = 0.937
