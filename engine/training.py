@@ -79,8 +79,8 @@ class Trainer:
                 for number, phase in enumerate(self.phases, start=1):
                     # Other workers may not see what the chief saves; before its first phase none of several is stopped.
                     begun = number > 1 or self.run.last.exists()
-                    over = self._stopped_early() or (self.stop.made and begun)
-                    if self.position.epoch < phase.until_epoch and not over:
+                    left = self.position.epoch < phase.until_epoch and not self._stopped_early()
+                    if left and not (self.stop.made and begun):
                         self._run_phase(number, phase)
         finally:
             self.run.unlock()
@@ -117,7 +117,7 @@ class Trainer:
                 self._save_last(learner, self._weights())
                 if isinstance(reason, DataError):
                     raise
-        if self.stop.made and not self.run.last.exists():  # asked for before the first step
+        if not self.run.last.exists() and self.stop.made:  # asked for before the first step
             self._save_last(learner, self._weights())
 
     def _stopped_early(self) -> bool:
