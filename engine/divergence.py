@@ -16,7 +16,7 @@ def naming_images(where: str, paths: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except DivergedError as error:
-        images = f"; or look at the images of this batch: {', '.join(paths)}" if paths else ""
+        images = f", or look at the images of this batch: {', '.join(paths)}" if paths else ""
         raise DivergedError(f"{where}: {error}{images}") from error
 
 

@@ -42,15 +42,22 @@ class StopRequest:
         try:
             if not self.exit_code:
                 yield
-        except Exception:
-            # Libraries wrap what is raised within them.
-            if not self.exit_code:
+        except Exception as error:
+            # Libraries wrap what is raised within them; an error of their own is no stop, whatever was asked for.
+            if not _comes_of_a_stop(error):
                 raise
         finally:
             self.interrupts = False
         # Or they drop it.
         if self.exit_code:
             raise StoppedError
+
+
+def _comes_of_a_stop(error: BaseException | None) -> bool:
+    """Whether ``error`` is a StoppedError, or was raised on account of one."""
+    while error is not None and not isinstance(error, StoppedError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 @contextmanager

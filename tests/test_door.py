@@ -135,6 +135,11 @@ def swallowed() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
+def swallowed_before_a_bug() -> None:
+    swallowed()
+    raise TypeError
+
+
 @pytest.mark.parametrize("work", [lambda: signal.raise_signal(signal.SIGTERM), wrapped, swallowed])
 def test_a_signal_ends_what_it_may_interrupt_whatever_libraries_make_of_that(work: Callable[[], None]) -> None:
     with stop_on_signals() as stop:
@@ -151,3 +156,5 @@ def test_what_may_be_interrupted_keeps_its_own_errors() -> None:
         # Afterwards a signal asks again.
         signal.raise_signal(signal.SIGTERM)
         assert stop.made
+    with stop_on_signals() as stop, pytest.raises(TypeError), stop.interrupting():
+        swallowed_before_a_bug()

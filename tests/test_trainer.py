@@ -282,6 +282,24 @@ def test_a_batch_too_large_for_memory_is_named_and_saved_over_nothing(tmp_path: 
     assert steps_in(tmp_path / "run" / "last") == STEPS
 
 
+def test_an_optimizer_too_large_for_memory_is_said(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    def run_out(*_: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    idle.__init__ = run_out  # type: ignore[method-assign]
+    with pytest.raises(MemoryRanOutError, match="does not fit into memory"):
+        trainer(tmp_path).fit()
+
+
+def test_too_many_steps_that_overflow_name_the_last_and_its_images(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    def overflow(weight: Any) -> None:
+        raise DivergedError("the gradients are not numbers")
+
+    idle.at_step = staticmethod(overflow)
+    with pytest.raises(DivergedError, match=r"epoch 1 step 1: the gradients are not numbers, or look at .*\d\.png"):
+        trainer(tmp_path).fit()
+
+
 def test_memory_that_runs_out_while_validating_names_its_batch_size(tmp_path: Path, idle: type[IdleLearner]) -> None:
     def run_out() -> None:
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
@@ -325,6 +343,18 @@ def test_long_epochs_are_saved_in_between(tmp_path: Path, idle: type[IdleLearner
     idle.at_step = staticmethod(look)
     trainer(tmp_path, **often).fit()
     assert saved == [(0, 1), (1, 0), (1, 1)]
+
+
+def test_what_is_due_is_saved_before_a_long_measurement(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    saved: list[tuple[int, int]] = []
+
+    def look() -> None:
+        position = read_checkpoint(tmp_path / "run" / "last").info["position"]
+        saved.append((position["epoch"], position["epoch_step"]))
+
+    idle.at_validation = staticmethod(look)
+    trainer(tmp_path, save_steps=STEPS).fit()
+    assert saved == [(0, STEPS), (1, STEPS)]
 
 
 def test_a_worker_that_does_not_save_copies_its_weights_no_more_often_than_the_chief(
