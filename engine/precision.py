@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -18,6 +19,9 @@ GROWS_AFTER = 2000
 """Steps in a row without an overflow after which the scale doubles."""
 MOST_SKIPPED = 30
 """Steps in a row that may be skipped: by then the scale is 2^-15, or 2^-6 after the largest, and no scale will help."""
+
+SUMMED = 64 * 64
+"""Ones that a gradient is the sum of, to see whether all arrive."""
 
 
 def precision_for(asked: Precision, capabilities: Sequence[Capability]) -> Precision:
@@ -50,6 +54,28 @@ def cpu_has_bfloat16(described: Path = Path("/proc/cpuinfo")) -> bool:
     except OSError:
         return False
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
+
+
+def gradients_fall_short(precision: Precision) -> list[str]:
+    """A line about it where kernels here add up a weight's gradient in the half type itself, none where they do not.
+
+    From 256 on bfloat16 has no room for 1 more, float16 none from 2048 on. TensorFlow's kernels for CPUs without
+    instructions for bfloat16 add up so, and for float16 all that it has for CPUs.
+    """
+    half = keras.DTypePolicy(precision).compute_dtype
+    ones = tf.ones([1, 64, 64, 8], half)
+    filters = {"strides": [1, 1, 1, 1], "padding": "VALID", "input": ones, "out_backprop": ones}
+    found = (
+        tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(filter_sizes=[1, 1, 8, 1], **filters),
+        tf.raw_ops.Conv2DBackpropFilter(filter_sizes=[1, 1, 8, 8], **filters),
+    )
+    least = min(float(tf.reduce_min(tf.cast(sums, tf.float32))) for sums in found)
+    if least >= SUMMED:
+        return []
+    return [
+        f"gradients in {precision} fall short here: of {SUMMED} ones {least:.0f} arrive; train.precision float32 has "
+        f"them all{'' if tf.config.list_physical_devices('GPU') else ', and is faster on this CPU'}"
+    ]
 
 
 class LossScale:

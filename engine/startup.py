@@ -15,7 +15,7 @@ from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
 from engine.plan import phases
 from engine.position import Position
-from engine.precision import cpu_has_bfloat16, gpu_capabilities, precision_for
+from engine.precision import cpu_has_bfloat16, gpu_capabilities, gradients_fall_short, precision_for
 from engine.resume_check import as_it_was, changed_classes, changed_data, changed_fields, changed_versions
 from engine.run_directory import RunDirectory
 from engine.task import Config, Setup
@@ -59,7 +59,9 @@ def bfloat16_may_pay(asked: Config) -> bool:
 def what_was_decided(asked: Config, found: Config) -> list[str]:
     """Lines for the precision, for each batch size that was found, and for what ``train.phases`` overrules."""
     how = "train.precision" if asked.train.precision != "auto" else "train.precision auto, by the devices here"
-    lines = [f"computing in {found.train.precision} ({how})", *found_batch_sizes(asked.train, found.train)]
+    precision = found.train.precision
+    lines = [f"computing in {precision} ({how})", *gradients_fall_short(precision)]
+    lines += found_batch_sizes(asked.train, found.train)
     wanted, epochs = asked.train.epochs, phases(asked.train)[-1].until_epoch
     if wanted not in (epochs, type(asked)().train.epochs):
         lines.append(f"train.epochs: {wanted}: is not used: train.phases decides, and ends after epoch {epochs}")
@@ -137,7 +139,9 @@ def _resumed(
     trainer.restore(checkpoint)
     position = trainer.position
     where = f"epoch {position.epoch + 1}, step {position.epoch_step + 1}"
-    reporter.say(f"resuming {source}: {where}, computing in {trainer.config.train.precision}")
+    precision = trainer.config.train.precision
+    for line in (f"resuming {source}: {where}, computing in {precision}", *gradients_fall_short(precision)):
+        reporter.say(line)
     return trainer
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,10 @@ from engine import startup
 from engine.checkpoint import Checkpoint, model_tensors, read_checkpoint
 from engine.dataset import DetectionDataset
 from engine.detection_task import DetectionTask
+from engine.dry_run import Noting
 from engine.interrupts import StoppedError, stop_on_signals
 from engine.learner import Learner
-from engine.precision import MOST_SKIPPED, LossScale, cpu_has_bfloat16, precision_for
+from engine.precision import MOST_SKIPPED, LossScale, cpu_has_bfloat16, gradients_fall_short, precision_for
 from engine.startup import resume_run, start_run
 from nets.backbones import BACKBONES, build_classifier
 from nets.classifier import build_classifier_of
@@ -27,6 +31,7 @@ from nets.loss import yolo_loss
 from nets.precision import computing_in
 from nets.silu import silu, silu_and_mean
 from tests import fault_runs
+from tests.conftest import ROOT
 from tests.drawn_data import draw_photo
 from tests.runs_watched import StopAfter
 from tests.small_run import lively_detector, small_spec
@@ -94,6 +99,22 @@ def test_a_cpu_says_whether_it_has_bfloat16(flags: str, has: bool, tmp_path: Pat
 def test_the_least_of_the_gpus_decides(capabilities: Any, wanted: str) -> None:
     assert precision_for("auto", capabilities) == wanted
     assert precision_for("mixed_float16", capabilities) == "mixed_float16"
+
+
+def test_gradients_that_fall_short_are_seen() -> None:
+    assert gradients_fall_short("float32") == []
+    # By TensorFlow's own kernels, as on CPUs without instructions for these types.
+    program = (
+        "import engine.precision as p; print(*p.gradients_fall_short('mixed_bfloat16')); "
+        "print(*p.gradients_fall_short('mixed_float16'))"
+    )
+    plain = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
+    said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=plain, capture_output=True, text=True)
+    for line, name, arrived in zip(said.stdout.splitlines(), HALVES, (256, 2048), strict=True):
+        assert line == (
+            f"gradients in {name} fall short here: of 4096 ones {arrived} arrive; train.precision float32 has them "
+            "all, and is faster on this CPU"
+        )
 
 
 def test_the_loss_scale_halves_with_each_overflow_and_doubles_after_many_good_steps(
@@ -188,7 +209,9 @@ def test_a_small_detector_computes_in_half_precision_what_it_does_in_float32(bat
     np.testing.assert_allclose(loss, wanted, rtol=HALVES[precision])
     flat, expected = (np.concatenate([np.ravel(one) for one in found]) for found in (gradients, slopes))
     assert flat.dtype == np.float32
-    assert np.linalg.norm(flat - expected) < 8 * HALVES[precision] * np.linalg.norm(expected)
+    # Where they are added up in half precision too, more is lost.
+    allowed = 24 if gradients_fall_short(precision) else 8
+    assert np.linalg.norm(flat - expected) < allowed * HALVES[precision] * np.linalg.norm(expected)
     # Afterwards it is the float32 network again, to the bit.
     for level, value in model(batch.images, training=False).items():
         np.testing.assert_array_equal(value, whole[level])
@@ -340,14 +363,18 @@ def test_runs_in_half_precision_go_on_bit_for_bit_and_leave_the_checkpoints_of_a
         follow(self, fine)
 
     monkeypatch.setattr(LossScale, "follow", noting)
+    monkeypatch.setattr(startup, "gradients_fall_short", lambda precision: [f"short in {precision}"])
     layouts = []
     for precision in ("float32", *HALVES):
         config = fault_runs.tiny_config(tmp_path / precision, precision=precision, ema_decay=0.9)
-        start_run(config, tmp_path / precision / "whole", Quiet()).fit()
+        told = Noting(Quiet())
+        start_run(config, tmp_path / precision / "whole", told).fit()
         broken = tmp_path / precision / "broken"
         start_run(config, broken, Quiet()).fit(StopAfter(8))
         assert read_checkpoint(broken / "last").info["position"]["epoch_step"] > 0
-        resume_run(config, broken, Quiet()).fit()
+        resume_run(config, broken, told).fit()
+        # Both say what gradients lose.
+        assert told.said.count(f"short in {precision}") == 2
         for name in ("last", "best"):
             whole, other = (read_checkpoint(tmp_path / precision / run / name) for run in ("whole", "broken"))
             assert whole.digest() == other.digest(), (precision, name)

@@ -97,7 +97,7 @@ def test_epochs_that_phases_overrule_are_said(kind: Any) -> None:
     usual = kind().train
     for epochs, said in ((40, True), (60, False), (usual.epochs, False)):
         config = kind(train=replace(usual, epochs=epochs, freeze_epochs=0, phases=(phase,)))
-        lines = startup.what_was_decided(config, config)
+        lines = startup.what_was_decided(config, replace(config, train=replace(config.train, precision="float32")))
         wanted = f"train.epochs: {epochs}: is not used: train.phases decides, and ends after epoch 60"
         assert (wanted in lines) == said
 
