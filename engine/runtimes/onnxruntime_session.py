@@ -21,6 +21,8 @@ class OnnxRuntimeSession:
         # draw the time in which they wait for each other in a loop.
         options.intra_op_num_threads = len(os.sched_getaffinity(0))
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # CPUs with AVX2 but no VNNI multiply bytes by signed bytes into 16 bits, which overflow; by unsigned ones not.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no base of their own
