@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from engine.position import TrainingSummary
 
 
+SIGNALLED = 128
+"""Exit codes above it say that a signal ended the run."""
+
+
 class Ended(NamedTuple):
     """How it ended: ``summary`` of a run that came to its end (the chief's alone), ``report`` of a dry one."""
 
@@ -24,10 +28,15 @@ class Ended(NamedTuple):
 
 def carry_out(request: TrainingRequest[Any], reporter: Reporter) -> Ended:
     """Does what was asked for. Loads TensorFlow where this process needs it."""
+    again = f"python {DOORS[type(request.config)][1]} --resume {request.run_dir}"
     if request.cluster:
         from engine.ray_workers import run_on_ray
 
-        return Ended(run_on_ray(request.command, request.workers, reporter))
+        code = run_on_ray(request.command, request.workers, reporter)
+        if code > SIGNALLED:
+            workers = f" --workers {request.workers}" if request.workers else ""
+            reporter.say(f"stopped; go on with: {again} --cluster {request.cluster}{workers}")
+        return Ended(code)
     with native_stderr_held_back():
         from engine.dry_run import try_run
         from engine.startup import requested_run
@@ -38,7 +47,7 @@ def carry_out(request: TrainingRequest[Any], reporter: Reporter) -> Ended:
     with stop_on_signals() as stop:
         summary = trainer.fit(stop)
     if stop.made:
-        door = DOORS[type(request.config)][1]
-        reporter.say(f"stopped; go on with: python {door} --resume {request.run_dir}")
+        alone = read_cluster().count == 1
+        reporter.say(f"stopped; go on with: {again if alone else f'--resume {request.run_dir}, on every worker'}")
         return Ended(stop.exit_code)
     return Ended(summary=summary if read_cluster().chief else None)

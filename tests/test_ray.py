@@ -182,6 +182,8 @@ def test_ray_starts_workers_passes_on_what_the_first_says_and_stops_them(tmp_pat
     assert started.wait(LONGEST_S) == 143
     lines = (tmp_path / "said").read_text().splitlines()
     assert any(re.fullmatch(r"epoch 1/100000: .*", line) for line in lines)
-    assert [line for line in lines if line.startswith("stopped; go on with: python classify.py train --resume")]
-    assert any(line.startswith("worker 1 (") and "stopped; go on with" in line for line in lines)
+    each = f"stopped; go on with: --resume {run}, on every worker"
+    assert each in lines
+    assert any(line.startswith("worker 1 (") and line.endswith(each) for line in lines)
+    assert lines[-1] == f"stopped; go on with: python classify.py train --resume {run} --cluster ray --workers 2"
     assert read_checkpoint(run / "last").info["position"]["step"] > 0

@@ -157,7 +157,7 @@ def test_one_worker_killed_ends_the_other_and_both_go_on(classifying: list[str],
         workers[1].terminate()
         codes, said = ended(workers, tmp_path / "second")
     assert codes == [143, 143], said
-    assert all("stopped; go on with" in one for one in said)
+    assert all(f"stopped; go on with: --resume {run}, on every worker\n" in one for one in said)
     assert len(story(run)) == read_checkpoint(run / "last").info["position"]["epoch"]
 
 
