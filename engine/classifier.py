@@ -29,7 +29,7 @@ class Classifier:
         self.model = model
         self.spec = spec
         signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
-        self._probabilities = tf.function(self._graph, input_signature=signature)
+        self._probabilities = tf.function(self._graph, input_signature=signature, autograph=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Classifier:

@@ -27,8 +27,8 @@ class Predictor(PhotoDetector):
         self.model = model
         scalar = tf.TensorSpec([], tf.float32)
         images = tf.TensorSpec([None, None, None, 3], tf.uint8)
-        self._detect = tf.function(self.detect_graph, input_signature=[images, scalar, scalar])
-        self._objectness = tf.function(self._objectness_graph, input_signature=[images])
+        self._detect = tf.function(self.detect_graph, input_signature=[images, scalar, scalar], autograph=False)
+        self._objectness = tf.function(self._objectness_graph, input_signature=[images], autograph=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Predictor:

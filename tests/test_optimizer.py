@@ -46,3 +46,30 @@ def test_its_variables_have_the_same_names_every_time(name: str) -> None:
     first, second = (build_optimizer(TrainConfig(optimizer=name), variables()) for _ in range(2))
     assert [v.path for v in first.variables] == [v.path for v in second.variables]
     assert len({v.path for v in first.variables}) == len(first.variables)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_steps_are_those_of_keras(name: str) -> None:
+    train = TrainConfig(optimizer=name, weight_decay=0.05, learning_rate=0.01)
+    plain: keras.optimizers.Optimizer = keras.optimizers.Adam(0.01, beta_1=train.momentum)
+    if name == "adamw":
+        plain = keras.optimizers.AdamW(0.01, beta_1=train.momentum, weight_decay=train.weight_decay)
+        plain.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    own, expected = variables(), variables()
+    plain.build(expected)
+    optimizer = build_optimizer(train, own)
+    rng = np.random.default_rng(0)
+
+    @tf.function
+    def step(fused: list[tf.Tensor]) -> None:
+        optimizer.apply(fused, own)
+
+    for count in range(20):
+        gradients = [tf.constant(rng.normal(size=2) * 10.0 ** rng.integers(-4, 3), tf.float32) for _ in own]
+        for one in (optimizer, plain):
+            one.learning_rate = 0.01 / (1 + count)
+        step(gradients)
+        plain.apply(gradients, expected)
+    for mine, theirs in zip([*own, *optimizer.variables], [*expected, *plain.variables], strict=True):
+        # 1 - 0.999 is not the same in float32, which TensorFlow takes it in, and in float64.
+        np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), rtol=3e-5, err_msg=mine.path)

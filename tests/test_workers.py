@@ -160,6 +160,16 @@ def test_one_worker_killed_ends_the_other_and_both_go_on(classifying: list[str],
     assert all(f"stopped; go on with: --resume {run}, on every worker\n" in one for one in said)
     assert len(story(run)) == read_checkpoint(run / "last").info["position"]["epoch"]
 
+    # What two have learned one takes up.
+    reached = read_checkpoint(run / "last").info["position"]["step"]
+    with started(["classify.py", "train", "--resume", str(run)], tmp_path / "third", 1) as workers:
+        wait_for(lambda: read_checkpoint(run / "last").info["position"]["step"] > reached, workers)
+        workers[0].terminate()
+        codes, said = ended(workers, tmp_path / "third")
+    assert codes == [143], said
+    assert f"stopped; go on with: python classify.py train --resume {run}\n" in said[0]
+    assert len(story(run)) == read_checkpoint(run / "last").info["position"]["epoch"]
+
 
 def test_gathering_loses_and_mixes_up_nothing() -> None:
     rng = np.random.default_rng(0)
