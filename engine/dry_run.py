@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -57,6 +58,12 @@ class Costs:
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    once: float = 0.0
+    """Of them, those in which nothing is learned yet: to read the data, and to make each phase's graphs."""
+
+    def prepare(self, seconds: float) -> None:
+        """Takes what came before the steps into account."""
+        self.once += max(0.0, seconds)
 
 
 def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]:
@@ -68,8 +75,10 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
     strategy = default_strategy(reporter.say)
     noting = Noting(reporter if read_cluster().chief else Quiet())
     with noticing_losses(), tempfile.TemporaryDirectory() as scratch:
+        started = time.monotonic()
         trainer = prepared_run(config, run_dir, noting, strategy)
         costs = Costs(what_was_decided(config, trainer.config), noting.said)
+        costs.prepare(time.monotonic() - started)
         begins = 0
         for number, phase in enumerate(trainer.phases, start=1):
             reporter.say(f"trying phase {number} of {len(trainer.phases)}")
@@ -85,9 +94,23 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
             _compare_bfloat16(trainer, costs, learner)
     if not read_cluster().chief:
         return ()
-    costs.lines.append(f"the whole run: {as_time(costs.seconds)}")
+    costs.lines.append(f"reading the data and making graphs: {as_time(costs.once)}")
+    costs.lines.append(f"the whole run: {as_time(costs.seconds + costs.once)}")
     found = [f"  {problem}" for problem in costs.problems]
     return ("dry run: nothing was kept", *costs.lines, *(["problems:", *found] if found else ["problems: none"]))
+
+
+class Learning(NamedTuple):
+    """What steps at two rates took."""
+
+    seconds: float
+    """Of an average step."""
+    once: float
+    """Seconds before that, to make their graph."""
+    begun: bool
+    """Whether those at the first rate gave numbers."""
+    finite: bool
+    """Whether those at the second did."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +124,21 @@ class Trial:
     pixels: float
     """Those of an average batch as a share of those of ``timed``: so few see few of the sides."""
 
-    def learning(self, learner: Learner, rates: tuple[float, float]) -> tuple[float, bool, bool]:
-        """Seconds of an average step, and whether those at each of two ``rates`` gave numbers. The second are timed."""
+    def learning(self, learner: Learner, rates: tuple[float, float]) -> Learning:
+        """Steps at each of two ``rates``. The second are timed."""
         # What a size of inputs needs, such as compiled loops, is made once in a run: it is no part of an average step.
         sizes = {self.largest.images.shape: self.largest}
         for batch in self.timed:
             sizes.setdefault(batch.images.shape, batch)
+        began = time.monotonic()
+        learner.trace()
         first = [learner.train_step(batch, rates[0]) for batch in sizes.values()]
         started = time.monotonic()
         then = [learner.train_step(batch, rates[1]) for batch in self.timed]
+        each = (time.monotonic() - started) / STEPS
+        once = started - began - len(sizes) * each
         # Work grows with the pixels.
-        seconds = self.pixels * (time.monotonic() - started) / STEPS
-        return seconds, bool(np.isfinite(first).all()), bool(np.isfinite(then).all())
+        return Learning(self.pixels * each, once, bool(np.isfinite(first).all()), bool(np.isfinite(then).all()))
 
 
 def _trial(trainer: Trainer, phase: PhaseConfig, epoch: int) -> Trial:
@@ -134,7 +160,8 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     learner = Learner(trainer.task, config, trainer.strategy, phase.frozen_backbone, trainer.average)
     size = phase.batch_size * config.accumulate
     trial, rates = _trial(trainer, phase, begins), _rates(trainer, phase, begins)
-    loading, (learning, begun, finite) = trial.loading, trial.learning(learner, rates)
+    loading, (learning, once, begun, finite) = trial.loading, trial.learning(learner, rates)
+    costs.prepare(once)
     numbers = f"train.learning_rate: {config.learning_rate:g}: no number is left after a few steps at"
     if not begun:
         raise DivergedError(f"{numbers} {rates[0]:g}, with which the phase begins: lower it")
@@ -143,7 +170,7 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
         costs.problems.append(f"{numbers} {rates[1]:g}, the highest rate of the phase: lower it if the run ends so too")
     # On a CPU both take turns; beside a GPU the faster one costs nothing.
     seconds = max(loading, learning) if tf.config.list_logical_devices("GPU") else loading + learning
-    validation = _validating(trainer, learner)
+    validation = _validating(trainer, costs, learner)
     steps, epochs = trainer.task.train_data.steps_per_epoch(size), phase.until_epoch - begins
     whole = epochs * (steps * seconds + validation)
     costs.seconds += whole
@@ -173,24 +200,26 @@ def _compare_bfloat16(trainer: Trainer, costs: Costs, learner: Learner) -> None:
     halved = replace(config, precision="mixed_bfloat16")
     in_half = Learner(trainer.task, halved, trainer.strategy, phase.frozen_backbone, trainer.average)
     rates = _rates(trainer, phase, phase.until_epoch - 1)
-    half, full = (trial.learning(tried, rates)[0] for tried in (in_half, learner))
+    half, full = (trial.learning(tried, rates).seconds for tried in (in_half, learner))
     costs.lines.append(
         f"in mixed_bfloat16 a step of the last phase takes {half:.3f} s, in float32 {full:.3f} s"
         f"{': try --train.precision mixed_bfloat16' if half < WORTH * full else ''}"
     )
 
 
-def _validating(trainer: Trainer, learner: Learner) -> float:
+def _validating(trainer: Trainer, costs: Costs, learner: Learner) -> float:
     """Seconds for the loss on the validation list."""
     data = trainer.task.val_data
     size = min(trainer.phases[-1].batch_size, len(data))
     # The same on all workers, so that all take as long.
     batches = list(itertools.islice(data.validation_batches(size), STEPS))
+    began = time.monotonic()
     learner.validation_step(batches[0])
     started = time.monotonic()
     for batch in itertools.islice(data.validation_batches(size), STEPS):
         learner.validation_step(batch)
     each = (time.monotonic() - started) / len(batches)
+    costs.prepare(started - began - each)
     return each * -(-len(data) // size) / trainer.workers.cluster.count
 
 
@@ -203,6 +232,7 @@ def _try_measuring(trainer: Trainer, costs: Costs, learner: Learner, scratch: Ru
         started = time.monotonic()
         trainer.task.measure(trainer.phases[-1].batch_size, scratch, 0, Quiet(), trainer.workers, limit)
         times.append(time.monotonic() - started)
+    costs.prepare(times[0] - times[1])
     slope = max(0.0, times[2] - times[1]) / (more - few) if more > few else 0.0
     each = times[2] + slope * (count - more)
     every = trainer.config.train.eval_every

@@ -16,7 +16,7 @@ T = TypeVar("T")
 MIB = 1 << 20
 TIMINGS = (
     *("images_per_second", "data_wait", "memory_mib", "gpu_memory_mib"),
-    *("seconds", "measuring_seconds", "seconds_left"),
+    *("seconds", "preparing_seconds", "measuring_seconds", "seconds_left"),
 )
 """Entries of an epoch that say how it went here and now: they differ from run to run."""
 
@@ -39,6 +39,32 @@ class Waiting:
             finally:
                 self.seconds += time.monotonic() - before
             yield item
+
+
+class StepClock:
+    """Time for the steps of an epoch, from now on.
+
+    Where the first ``makes_graph``, what it takes more than the others is told apart.
+    """
+
+    def __init__(self, makes_graph: bool) -> None:
+        self.makes_graph = makes_graph
+        self.began = time.monotonic()
+        self.steps = 0
+
+    def tick(self) -> None:
+        """A step is over."""
+        self.steps += 1
+        if self.steps == 1:
+            self.first = time.monotonic() - self.began
+
+    def read(self) -> tuple[float, float]:
+        """Seconds for the steps, and for the graph, of which nothing is known after a single step."""
+        whole, others = time.monotonic() - self.began, self.steps - 1
+        if not self.makes_graph or others < 1:
+            return whole, 0.0
+        graph = max(0.0, self.first - (whole - self.first) / others)
+        return whole - graph, graph
 
 
 def memory_mib() -> float:
@@ -82,7 +108,7 @@ def seconds_left(history: Sequence[dict[str, Any]], phases: Sequence[PhaseConfig
     pace, total, begins = history[-1]["seconds"], 0.0, 0
     for phase in phases:
         done = [e["seconds"] for e in history[begins : phase.until_epoch] if e.get("seconds") is not None]
-        # The first epoch of a phase traces the network, which later ones do not.
+        # The first epoch of a phase has its first validation, whose graph is made, too.
         recent = done[1:][-5:] or done
         pace = sum(recent) / len(recent) if recent else pace
         total += pace * max(0, phase.until_epoch - max(begins, len(history)))

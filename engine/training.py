@@ -17,7 +17,7 @@ from engine.divergence import naming_images, refuse_diverged_loss, refuse_diverg
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest
 from engine.learner import Learner, loss_parts, named_parts
 from engine.memory import within_memory
-from engine.pace import Waiting, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
+from engine.pace import StepClock, Waiting, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
 from engine.plan import phases
 from engine.position import Position, TrainingSummary
 from engine.run_directory import EpochMetrics, RunDirectory
@@ -145,7 +145,7 @@ class Trainer:
             validated = time.monotonic()
             better = measured and self._measure(entry)
         # Of an epoch that was stopped and gone on with a part is timed, which says nothing of whole ones.
-        entry["seconds"] = validated - started if whole else None
+        entry["seconds"] = validated - started - entry["preparing_seconds"] if whole else None
         if measured:
             entry["measuring_seconds"] = time.monotonic() - validated
         self._finish_epoch(learner, entry, weights, better)
@@ -155,21 +155,22 @@ class Trainer:
         data = self.task.train_data.at_size(phase.input_size)
         steps, first = data.steps_per_epoch(batch_size), position.epoch_step
         shard, parts = self.workers.shard, self.config.train.accumulate
+        clock, waiting = StepClock(makes_graph=not learner.traced), Waiting()
         batches = data.training_batches(position.epoch, batch_size, first, shard, parts)
-        started, waiting = time.monotonic(), Waiting()
         batches = waiting.over(self.workers.in_step(batches))
         with self._within_memory(phase.batch_size):
             for batch in self.watched.track(batches, f"epoch {position.epoch + 1}/{self.epochs}", steps - first):
                 self._run_step(learner, batch, self._rate(schedule, position.epoch_step, steps))
                 self._save_if_due(learner)
-        seconds = time.monotonic() - started
-        done = position.epoch_step
+                clock.tick()
+        (seconds, preparing), done = clock.read(), position.epoch_step
         return {
             "epoch": position.epoch,
             "frozen_backbone": phase.frozen_backbone,
             "learning_rate": self._rate(schedule, max(done - 1, 0), steps),
             "images_per_second": (done - first) * batch_size / seconds,
             "data_wait": waiting.seconds / seconds,
+            "preparing_seconds": preparing,
             **memory_in_use(),
             "dropped_boxes": position.epoch_dropped,
             **named_parts(self.parts, np.array(position.epoch_sums) / max(done, 1), "train"),

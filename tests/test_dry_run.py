@@ -91,6 +91,27 @@ def test_where_the_cpu_has_bfloat16_steps_in_both_types_are_compared(
     assert line in capsys.readouterr().out
 
 
+def test_what_each_phase_takes_once_is_part_of_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = 0.0
+    begun: set[int] = set()
+
+    def step(self: Learner, batch: Batch, rate: float) -> np.ndarray:
+        nonlocal clock
+        del batch, rate
+        clock += 0.05 if id(self) in begun else 30.05
+        begun.add(id(self))
+        return np.ones(2, np.float32)
+
+    monkeypatch.setattr(Learner, "train_step", step)
+    monkeypatch.setattr(dry_run.time, "monotonic", lambda: clock)
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "run")) == 0
+    said = capsys.readouterr().out
+    # Two epochs of 2 steps and ten of 3.
+    assert "reading the data and making graphs: 1 min 0 s\nthe whole run: 1 min 2 s\n" in said
+
+
 def test_steps_in_bfloat16_are_really_taken(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

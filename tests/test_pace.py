@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from engine import pace
-from engine.pace import Waiting, as_time, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
+from engine.pace import StepClock, Waiting, as_time, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
 from utils.config import PhaseConfig
 
 PHASES = (PhaseConfig(4, 8, True), PhaseConfig(10, 8, False))
@@ -55,6 +55,22 @@ def test_waiting_is_what_the_items_took_and_not_what_was_done_with_them(monkeypa
     for _ in waiting.over(items()):
         clock[0] += 100
     assert waiting.seconds == 6
+
+
+@pytest.mark.parametrize(
+    ("makes_graph", "steps", "told"),
+    [(True, (30, 2, 4), (9, 27)), (False, (30, 2, 4), (36, 0)), (True, (30,), (30, 0)), (True, (1, 4, 4), (9, 0))],
+)
+def test_what_the_first_step_takes_for_its_graph_is_no_part_of_the_pace(
+    makes_graph: bool, steps: tuple[float, ...], told: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
+    steps_clock = StepClock(makes_graph)
+    for seconds in steps:
+        clock[0] += seconds
+        steps_clock.tick()
+    assert steps_clock.read() == told
 
 
 @pytest.mark.parametrize(
