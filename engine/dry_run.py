@@ -59,7 +59,7 @@ class Costs:
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
     once: float = 0.0
-    """Of them, those in which nothing is learned yet: to read the data, and to make each phase's graphs."""
+    """More, in which nothing is learned yet: to read the data, and to make each phase's graphs."""
 
     def prepare(self, seconds: float) -> None:
         """Takes what came before the steps into account."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.interrupts import stop_on_signals
@@ -33,7 +34,7 @@ def carry_out(request: TrainingRequest[Any], reporter: Reporter) -> Ended:
         from engine.ray_workers import run_on_ray
 
         code = run_on_ray(request.command, request.workers, reporter)
-        if code > SIGNALLED:
+        if code > SIGNALLED and not request.dry_run and (Path(request.run_dir) / "last").exists():
             workers = f" --workers {request.workers}" if request.workers else ""
             reporter.say(f"stopped; go on with: {again} --cluster {request.cluster}{workers}")
         return Ended(code)

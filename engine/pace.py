@@ -42,12 +42,13 @@ class Waiting:
 
 
 class StepClock:
-    """Time for the steps of an epoch, from now on.
+    """Time for the steps of an epoch, from now on, and for their data, which is ``waiting``'s.
 
     Where the first ``makes_graph``, what it takes more than the others is told apart.
     """
 
-    def __init__(self, makes_graph: bool) -> None:
+    def __init__(self, waiting: Waiting, makes_graph: bool) -> None:
+        self.waiting = waiting
         self.makes_graph = makes_graph
         self.began = time.monotonic()
         self.steps = 0
@@ -56,15 +57,19 @@ class StepClock:
         """A step is over."""
         self.steps += 1
         if self.steps == 1:
-            self.first = time.monotonic() - self.began
+            self.first = self._working()
 
     def read(self) -> tuple[float, float]:
-        """Seconds for the steps, and for the graph, of which nothing is known after a single step."""
-        whole, others = time.monotonic() - self.began, self.steps - 1
+        """Seconds for steps and data, and for the graph, of which nothing is known after a single step."""
+        working, others = self._working(), self.steps - 1
+        whole = working + self.waiting.seconds
         if not self.makes_graph or others < 1:
             return whole, 0.0
-        graph = max(0.0, self.first - (whole - self.first) / others)
+        graph = max(0.0, self.first - (working - self.first) / others)
         return whole - graph, graph
+
+    def _working(self) -> float:
+        return time.monotonic() - self.began - self.waiting.seconds
 
 
 def memory_mib() -> float:
@@ -106,12 +111,13 @@ def seconds_left(history: Sequence[dict[str, Any]], phases: Sequence[PhaseConfig
     if not history or history[-1].get("seconds") is None:
         return None
     pace, total, begins = history[-1]["seconds"], 0.0, 0
+    graph = max(e.get("preparing_seconds", 0.0) for e in history)
     for phase in phases:
         done = [e["seconds"] for e in history[begins : phase.until_epoch] if e.get("seconds") is not None]
         # The first epoch of a phase has its first validation, whose graph is made, too.
         recent = done[1:][-5:] or done
         pace = sum(recent) / len(recent) if recent else pace
-        total += pace * max(0, phase.until_epoch - max(begins, len(history)))
+        total += pace * max(0, phase.until_epoch - max(begins, len(history))) + graph * (begins >= len(history))
         begins = phase.until_epoch
     measured = [e["measuring_seconds"] for e in history if e.get("measuring_seconds") is not None]
     times = sum(is_measured(epoch, epochs, eval_every) for epoch in range(len(history) + 1, epochs + 1))

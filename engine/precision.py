@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nets.depthwise import depthwise_conv2d
 from utils.config import Precision
 from utils.errors import DivergedError
 
@@ -57,19 +58,18 @@ def cpu_has_bfloat16(described: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def gradients_fall_short(precision: Precision) -> list[str]:
-    """A line about it where kernels here add up a weight's gradient in the half type itself, none where they do not.
+    """A line about it where convolutions here add up a kernel's gradient in the half type, none where they do not.
 
-    From 256 on bfloat16 has no room for 1 more, float16 none from 2048 on. TensorFlow's kernels for CPUs without
-    instructions for bfloat16 add up so, and for float16 all that it has for CPUs.
+    From 256 on bfloat16 has no room for 1 more. TensorFlow's own kernels for CPUs, which compute where oneDNN does not,
+    add up so in parts.
     """
     half = keras.DTypePolicy(precision).compute_dtype
-    ones = tf.ones([1, 64, 64, 8], half)
-    filters = {"strides": [1, 1, 1, 1], "padding": "VALID", "input": ones, "out_backprop": ones}
-    found = (
-        tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(filter_sizes=[1, 1, 8, 1], **filters),
-        tf.raw_ops.Conv2DBackpropFilter(filter_sizes=[1, 1, 8, 8], **filters),
-    )
-    least = min(float(tf.reduce_min(tf.cast(sums, tf.float32))) for sums in found)
+    ones, kernels = tf.ones([1, 64, 64, 8], half), [tf.zeros([1, 1, 8, count], half) for count in (16, 1)]
+    with tf.GradientTape() as tape:
+        tape.watch(kernels)
+        outputs = [tf.nn.conv2d(ones, kernels[0], 1, "SAME"), depthwise_conv2d(ones, kernels[1], (1, 1), "SAME")]
+    sums = tape.gradient(outputs, kernels, [tf.ones_like(output) for output in outputs])
+    least = min(float(tf.reduce_min(tf.cast(one, tf.float32))) for one in sums)
     if least >= SUMMED:
         return []
     return [

@@ -155,9 +155,9 @@ class Trainer:
         data = self.task.train_data.at_size(phase.input_size)
         steps, first = data.steps_per_epoch(batch_size), position.epoch_step
         shard, parts = self.workers.shard, self.config.train.accumulate
-        clock, waiting = StepClock(makes_graph=not learner.traced), Waiting()
-        batches = data.training_batches(position.epoch, batch_size, first, shard, parts)
-        batches = waiting.over(self.workers.in_step(batches))
+        waiting = Waiting()
+        batches = self.workers.in_step(data.training_batches(position.epoch, batch_size, first, shard, parts))
+        batches, clock = waiting.over(batches), StepClock(waiting, makes_graph=not learner.traced)
         with self._within_memory(phase.batch_size):
             for batch in self.watched.track(batches, f"epoch {position.epoch + 1}/{self.epochs}", steps - first):
                 self._run_step(learner, batch, self._rate(schedule, position.epoch_step, steps))

@@ -35,6 +35,13 @@ def test_the_first_epoch_of_a_phase_counts_only_while_it_is_alone() -> None:
     assert seconds_left(epochs(30, 2, 2, 2, 50, *[8] * 5), PHASES, 0) == 0
 
 
+def test_the_graphs_of_later_phases_are_still_to_come() -> None:
+    begun = epochs(2)
+    begun[0]["preparing_seconds"] = 30.0
+    assert seconds_left(begun, PHASES, 0) == 2 * 9 + 30
+    assert seconds_left([*begun, *epochs(2, 2, 2, 2)], PHASES, 0) == 2 * 5
+
+
 def test_measuring_counts_as_often_as_it_will_come() -> None:
     # Every 3 epochs of 10 and after the last: 3, 6, 9, 10, of which one is done.
     assert seconds_left(epochs(1, 1, 1, measuring={2: 7}), PHASES, 3) == 7 + 3 * 7
@@ -59,14 +66,18 @@ def test_waiting_is_what_the_items_took_and_not_what_was_done_with_them(monkeypa
 
 @pytest.mark.parametrize(
     ("makes_graph", "steps", "told"),
-    [(True, (30, 2, 4), (9, 27)), (False, (30, 2, 4), (36, 0)), (True, (30,), (30, 0)), (True, (1, 4, 4), (9, 0))],
+    [(True, (30, 2, 4), (13, 27)), (False, (30, 2, 4), (40, 0)), (True, (30,), (34, 0)), (True, (1, 4, 4), (13, 0))],
 )
 def test_what_the_first_step_takes_for_its_graph_is_no_part_of_the_pace(
     makes_graph: bool, steps: tuple[float, ...], told: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]
     monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
-    steps_clock = StepClock(makes_graph)
+    waiting = Waiting()
+    steps_clock = StepClock(waiting, makes_graph)
+    # The loader takes longer to begin.
+    clock[0] += 4
+    waiting.seconds += 4
     for seconds in steps:
         clock[0] += seconds
         steps_clock.tick()
