@@ -54,7 +54,7 @@ def build_optimizer(train: TrainConfig, variables: list[Any]) -> keras.optimizer
     optimizer: keras.optimizers.Optimizer
     if train.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(rate, name=NAME, momentum=train.momentum, nesterov=True)
-    elif train.optimizer == "adam":
+    elif train.optimizer == "adam" or train.weight_decay == 0:
         optimizer = FusedAdam(rate, name=NAME, beta_1=train.momentum)
     else:
         optimizer = FusedAdamW(rate, name=NAME, beta_1=train.momentum, weight_decay=train.weight_decay)

@@ -126,6 +126,7 @@ def test_two_workers_train_and_measure_a_detector_as_one_process_does(tmp_path: 
         *("--train.freeze_epochs=0", "--train.epochs=1", "--train.batch_size=4"),
         *("--train.eval_every=1", "--train.ema_decay=0.9", "--train.accumulate=2", "--train.multi_scale=0.5"),
         *("--augment.mosaic=0.5", "--augment.mixup=0.2", "--data.balance_classes=0.9", "--train.precision=float32"),
+        "--train.weight_decay=0.05",
     ]
     for run, count in (("two", 2), ("one", 1)):
         with started([*arguments, "--run-dir", str(tmp_path / run)], tmp_path, count) as workers:

@@ -124,8 +124,8 @@ class TrainConfig:
     """Whether the rate changes once an epoch or at every step."""
     momentum: float = 0.937
     """SGD momentum, or beta1 of Adam and AdamW."""
-    weight_decay: float = 0.05
-    """Decoupled decay of AdamW, on kernels only; the other optimizers do not use it."""
+    weight_decay: float = 0.0
+    """Decoupled decay of AdamW, on kernels only, such as 0.05; the other optimizers do not use it."""
     head_l2: float = 0.0
     """L2 on the head's kernels, part of the loss; the reference's is 0.0005."""
     clip_norm: float = 10.0
