@@ -105,7 +105,11 @@ def test_the_least_of_the_gpus_decides(capabilities: Any, wanted: str) -> None:
 def test_gradients_that_fall_short_are_seen() -> None:
     assert gradients_fall_short("float32") == []
     # By TensorFlow's own kernels, which have room for all of them in float16.
-    program = "import engine.precision as p; print(*[p.gradients_fall_short(f'mixed_{t}float16') for t in ('b', '')])"
+    # Many threads would add up too few ones each for any to be lost.
+    program = (
+        "import engine.precision as p; p.tf.config.threading.set_intra_op_parallelism_threads(1); "
+        "print(*[p.gradients_fall_short(f'mixed_{t}float16') for t in ('b', '')])"
+    )
     plain = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
     said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=plain, capture_output=True, text=True).stdout
     found = re.fullmatch(
