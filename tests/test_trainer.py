@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import detection_task, training
+from engine import detection_task, pace, training
 from engine.checkpoint import model_tensors, read_checkpoint
 from engine.detection_setup import DetectionSetup
 from engine.detection_task import DetectionTask
@@ -45,9 +46,11 @@ class IdleLearner:
     def __init__(self, task: Any, *_: Any) -> None:
         self.weight = task.model.weights[0]
         self.count = np.int64(0)
+        self.traced = False
 
     def trace(self) -> None:
         self.at_trace(self.weight)
+        self.traced = True
 
     def train_step(self, batch: Any, learning_rate: float) -> np.ndarray:
         del batch
@@ -213,6 +216,27 @@ def test_a_signal_does_not_wait_for_the_graph_of_a_phase(tmp_path: Path, idle: t
     again.restore(read_checkpoint(last))
     again.fit()
     assert steps_in(last) == 2 * STEPS
+
+
+def test_the_graph_of_a_phase_is_no_part_of_its_pace(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def later(seconds: float) -> None:
+        clock[0] += seconds
+
+    for module in (pace, training):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    idle.at_trace = staticmethod(lambda weight: later(30.0 * (weight.numpy().item() in (0, STEPS))))
+    idle.at_step = staticmethod(lambda weight: later(1.0))
+    trainer(tmp_path, freeze_epochs=1, freeze_batch_size=2, epochs=3).fit()
+    entries = RunDirectory(tmp_path / "run").read_metrics()
+    assert [entry["preparing_seconds"] for entry in entries] == [30.0, 30.0, 0.0]
+    assert [entry["seconds"] for entry in entries] == [STEPS] * 3
+    assert [entry["images_per_second"] for entry in entries] == [2.0] * 3
+    # Of two epochs and a graph, of one epoch, of nothing.
+    assert [entry["seconds_left"] for entry in entries] == [2 * STEPS + 30, STEPS, 0]
 
 
 def test_a_stop_asked_for_while_validating_takes_no_further_step(tmp_path: Path, idle: type[IdleLearner]) -> None:
