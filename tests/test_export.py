@@ -24,6 +24,7 @@ from engine.export import jobs, parity
 from engine.export.calibration import Calibration, climb
 from engine.inference import Predictor
 from engine.runtimes.choice import load_detector, load_exported
+from engine.runtimes.onnxruntime_session import OnnxRuntimeSession
 from engine.runtimes.openvino_session import openvino_core
 from engine.timing import Speed
 from tests.conftest import ROOT
@@ -334,6 +335,12 @@ def test_int8_is_smaller_and_leans_the_same_way(
         assert np.corrcoef(output.ravel(), expected[level].numpy().ravel())[0, 1] > 0.4
         # Logits that were int8 themselves would take few values.
         assert len(np.unique(output)) > 256
+
+
+def test_onnx_runtime_is_asked_for_products_of_bytes_that_do_not_overflow(raw_file: Path) -> None:
+    # On CPUs with VNNI none do, so the numbers would not show it.
+    options = OnnxRuntimeSession(raw_file)._session.get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
 
 
 def test_openvino_rounds_maps_as_a_whole_also_in_front_of_depthwise_convolutions(int8_folder: Path) -> None:

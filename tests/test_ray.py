@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import classify
 from engine import ray_workers
 from engine.checkpoint import read_checkpoint
 from engine.interrupts import StopRequest
+from engine.launch import carry_out
 from engine.ray_workers import Share, shares
 from tests.conftest import ROOT
 from tests.labelled_folders import draw_folders
@@ -54,6 +56,30 @@ def test_workers_run_the_command_without_what_is_said_to_the_launcher() -> None:
     assert (request.cluster, request.workers) == ("ray", 2)
     expected = ("train.py", "--run-dir", "logs/a b", "--train.epochs=3", "--train.freeze_epochs", "1")
     assert request.command == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "saved", "words", "said"),
+    [
+        (143, True, [], "stopped; go on with: python train.py --resume {run} --cluster ray\n"),
+        (130, True, ["--workers=3"], "stopped; go on with: python train.py --resume {run} --cluster ray --workers 3\n"),
+        # There is nothing to go on with, or nothing was to be.
+        (143, False, [], ""),
+        (143, True, ["--dry-run"], ""),
+        (0, True, [], ""),
+        (4, True, [], ""),
+    ],
+)
+def test_who_stops_a_run_on_ray_is_told_how_it_goes_on(
+    code: int, saved: bool, words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_workers, "run_on_ray", lambda *_: code)
+    if saved:
+        (tmp_path / "last").touch()
+    request = training_request("", RunConfig, ["--cluster", "ray", "--run-dir", str(tmp_path), *words])
+    told = io.StringIO()
+    assert carry_out(request, Reporter(told)).exit_code == code
+    assert told.getvalue() == said.format(run=tmp_path)
 
 
 @pytest.mark.parametrize("words", [["--workers", "2"], ["--cluster", "ray", "--workers", "0"]])
