@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine.checkpoint import classifier_spec_of, is_checkpoint, read_checkpoint, rebuild
-from engine.devices import share_gpu_memory
+from engine.devices import forward, share_gpu_memory
 from engine.memory import SMALLER, within_memory
 from nets.backbones import backbone_spec, build_classifier
 from utils.classes import imagenet_class_names
@@ -66,7 +66,7 @@ class Classifier:
             return self._probabilities(views).numpy()
 
     def _graph(self, views: Any) -> Any:
-        return tf.nn.softmax(self.model(views, training=False))
+        return tf.nn.softmax(forward(self.model, views))
 
 
 def load_classifier(weights: str, backbone: str | None = None, class_names: Sequence[str] | None = None) -> Classifier:

@@ -1,4 +1,4 @@
-"""GPUs: whether TensorFlow uses those that are here, and how much of their memory it takes."""
+"""Devices: whether TensorFlow uses the GPUs that are here, how much of their memory, and each for its share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 
@@ -31,3 +33,27 @@ def share_gpu_memory() -> None:
     For what only predicts, of which several may run on one. To be called before TensorFlow has computed anything.
     """
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+
+def forward(model: keras.Model, images: Any) -> Any:
+    """What ``model`` makes of images [B, S, S, 3] outside training: a share on each device of this process.
+
+    In a graph, the devices work at the same time. What is first or last in the batch does not change the result.
+    """
+    strategy = model.distribute_strategy
+    # Of the replicas of several workers those of this one: no worker waits for what another computes.
+    devices = strategy.extended.worker_devices if strategy.num_replicas_in_sync > 1 else ()
+    if len(devices) < 2:
+        return model(images, training=False)
+    # Cut before it goes to the devices.
+    with tf.device("CPU:0"):
+        count = tf.shape(images)[0]
+        each = -(-count // len(devices))
+        # Begun anew at the end, the batch gives all devices as many.
+        shares = tf.split(tf.gather(images, tf.range(each * len(devices)) % count), len(devices))
+    outputs = []
+    for device, share in zip(devices, shares, strict=True):
+        # In the strategy's scope a weight is read from the copy of the device.
+        with strategy.scope(), tf.device(device):
+            outputs.append(model(share, training=False))
+    return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0)[:count], *outputs)

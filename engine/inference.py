@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from engine.checkpoint import detector_spec_of, read_checkpoint, rebuild
-from engine.devices import share_gpu_memory
+from engine.devices import forward, share_gpu_memory
 from engine.memory import SMALLER, within_memory
 from engine.photo_detector import PhotoDetector, unpadded
 from nets.decode import decode
@@ -49,7 +49,7 @@ class Predictor(PhotoDetector):
 
     def raw_graph(self, images: Any) -> dict[str, Any]:
         """Raw logits by level of images [B, S, S, 3], as tensors."""
-        return self.model(images, training=False)
+        return forward(self.model, images)
 
     def detect_graph(self, images: Any, score: Any, iou: Any) -> PaddedDetections:
         """Boxes after suppression of images [B, S, S, 3], as tensors."""

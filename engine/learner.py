@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from engine.averaging import WeightAverage
 from engine.dataset import Batch
+from engine.devices import forward
 from engine.optimizer import build_optimizer
 from engine.precision import LossScale, gpu_capabilities, precision_for
 from engine.task import Task
@@ -252,7 +253,7 @@ class Learner:
         return self.config.head_l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in self.kernels])
 
     def _validation_parts(self, images: Any, targets: dict[str, Any]) -> Any:
-        outputs = self.model(images, training=False)
+        outputs = forward(self.model, images)
         return tf.stack([*self.task.loss(outputs, targets, training=False), self._l2()])
 
 

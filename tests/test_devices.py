@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from engine.classifier import Classifier
 from engine.devices import share_gpu_memory, unused_gpu
 from engine.inference import Predictor
 from engine.runtimes.saved_model_session import SavedModelSession
+from tests.conftest import ROOT
 from tests.small_run import small_spec, write_run
 from utils.artifact import METADATA_FILE, Artifact
 from utils.errors import ConfigError, FileError, MemoryRanOutError
@@ -154,3 +156,10 @@ def test_memory_is_what_the_container_may_use(tmp_path: Path, limits: dict[str, 
 
 def test_this_machine_has_memory() -> None:
     assert usable_memory_mib() > 100
+
+
+def test_a_training_on_two_devices_is_that_on_one(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "tests.two_device_run", str(tmp_path)]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["batch", "training"]
