@@ -144,12 +144,13 @@ class Trial:
 def _trial(trainer: Trainer, phase: PhaseConfig, epoch: int) -> Trial:
     """Batches of ``epoch`` as ``phase`` has them."""
     data, shard = trainer.task.train_data.at_size(phase.input_size), trainer.workers.shard
-    size = phase.batch_size * trainer.config.train.accumulate
+    parts = trainer.config.train.accumulate
+    size = phase.batch_size * parts
     started = time.monotonic()
-    made = list(itertools.islice(data.training_batches(epoch, size, 0, shard), STEPS))
+    made = list(itertools.islice(data.training_batches(epoch, size, 0, shard, parts), STEPS))
     loading = (time.monotonic() - started) / len(made)
     # The last batch of an epoch, so that none is made ahead.
-    (largest,) = data.at_largest().training_batches(epoch, size, data.steps_per_epoch(size) - 1, shard)
+    (largest,) = data.at_largest().training_batches(epoch, size, data.steps_per_epoch(size) - 1, shard, parts)
     timed = list(itertools.islice(itertools.cycle(made), STEPS))
     pixels = np.mean(np.square(data.sides)) / np.mean([batch.images.shape[1] ** 2 for batch in timed])
     return Trial(largest, timed, loading, float(pixels))

@@ -14,22 +14,26 @@ ADAM_BOUNDS = (3e-4, 1e-3)
 
 @dataclass(frozen=True)
 class Schedule:
-    """Rates of one phase. ``epochs`` is the length of the whole run, whichever phase asks."""
+    """Rates of one phase. ``epochs`` is the length of the whole run, whichever phase asks.
+
+    ``warm_up`` is in epochs; None: a twentieth of them, at least one and at most three.
+    """
 
     base: float
     final: float
     epochs: int
     kind: str = "cosine"
+    warm_up: float | None = None
 
     def rate(self, epoch: float) -> float:
         """Learning rate at ``epoch``, counted from 0 at the start of the run; fractions are allowed."""
         if self.kind == "step":
             decay = (self.final / self.base) ** (1 / 9)
             return self.base * decay ** (epoch // (self.epochs / 10))
-        warm_up = min(max(0.05 * self.epochs, 1.0), 3.0)
+        warm_up = min(max(0.05 * self.epochs, 1.0), 3.0) if self.warm_up is None else self.warm_up
         tail = min(max(0.05 * self.epochs, 1.0), 15.0)
         start = max(0.1 * self.base, 1e-6)
-        if epoch <= warm_up:
+        if warm_up > 0 and epoch <= warm_up:
             return (self.base - start) * (epoch / warm_up) ** 2 + start
         if epoch >= self.epochs - tail:
             return self.final
@@ -48,4 +52,4 @@ def phase_schedule(train: TrainConfig, batch_size: int, epochs: int) -> Schedule
         share = batch_size / REFERENCE_BATCH
         base = min(max(share * base, low), high)
         final = min(max(share * final, low * 0.01), high * 0.01)
-    return Schedule(base, final, epochs, train.schedule)
+    return Schedule(base, final, epochs, train.schedule, train.warmup_epochs)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from utils.box_matching import agreement
 from utils.images import read_image
 from yolo import Detector
 
@@ -90,11 +91,11 @@ def test_predict_and_the_python_api_find_the_same(home: Path) -> None:
 def test_a_batch_equals_its_images_one_by_one(home: Path) -> None:
     photos = sorted((home / "VOCdevkit" / "VOC2007" / "JPEGImages").glob("*.jpg"))[:4]
     detector = Detector(home / "run" / "best", score=0.001)
-    for photo, found in zip(photos, detector.detect(list(photos)), strict=True):
-        alone = detector.detect(read_image(photo))
-        np.testing.assert_allclose(found.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
-        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-4)
-        assert found.names == alone.names
+    # Of boxes that score alike to the last digit either may come first.
+    alone = [detector.detect(read_image(photo)) for photo in photos]
+    found = agreement(zip(detector.detect(list(photos)), alone, strict=True), 0.001, within_px=1e-2, within_score=1e-4)
+    assert found.matched > 0
+    assert found.unmatched == 0
 
 
 def test_a_finished_run_resumes_to_its_end_and_other_options_are_refused(home: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.plan import phases
@@ -40,6 +42,16 @@ def test_step_schedule_falls_nine_times_to_the_final_rate() -> None:
     assert schedule.rate(0) == schedule.rate(9) == 0.01
     assert schedule.rate(10) == pytest.approx(0.01 * 0.01 ** (1 / 9))
     assert schedule.rate(99) == pytest.approx(0.0001)
+
+
+def test_the_rise_lasts_as_long_as_asked_for_and_may_be_none() -> None:
+    train = TrainConfig(learning_rate=0.01, warmup_epochs=8.5)
+    rates = [phase_schedule(train, 8, 40).rate(epoch) for epoch in (0, 8.4, 8.5, 8.6)]
+    assert rates[0] == pytest.approx(0.001)
+    assert rates[1] < rates[2] > rates[3]
+    assert rates[2] == pytest.approx(0.01)
+    none = [phase_schedule(replace(train, warmup_epochs=0), 8, 40).rate(epoch) for epoch in (0, 0.1)]
+    assert none[0] == 0.01 > none[1] > 0.0099
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 5, 40, 300])

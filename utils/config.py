@@ -118,8 +118,10 @@ class TrainConfig:
     min_learning_rate_ratio: float = 0.01
     """The final rate as a share of the base rate."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """cosine: after a warm-up of up to three epochs, down to the last twentieth (at most 15 epochs), where it stays;
-    step: in ten equal stages, without either."""
+    """cosine: after a warm-up, down to the last twentieth (at most 15 epochs), where it stays; step: in ten equal
+    stages, without either."""
+    warmup_epochs: float | None = None
+    """Epochs in which the cosine's rate first rises, from a tenth; null: a twentieth of all, one to three; 0: none."""
     schedule_by: Literal["epoch", "step"] = "step"
     """Whether the rate changes once an epoch or at every step."""
     momentum: float = 0.937
@@ -181,8 +183,8 @@ _TRAIN_FIELDS = {
     "must lie in 0..1, 1 excluded": "train.momentum train.ema_decay train.multi_scale",
     "must be at least 1": "train.epochs train.accumulate",
     "must be above 0": "train.learning_rate",
-    "must be 0 or more": "train.early_stopping train.weight_decay train.head_l2 train.clip_norm train.eval_every "
-    "train.save_every train.save_minutes train.save_steps train.seed train.batch_size train.freeze_batch_size",
+    "must be 0 or more": "train.warmup_epochs train.early_stopping train.weight_decay train.head_l2 train.clip_norm "
+    "train.eval_every train.save_every train.save_minutes train.save_steps train.seed train.batch_size train.freeze_batch_size",
 }
 
 
@@ -206,6 +208,9 @@ def train_problems(config: Any) -> list[str]:
         found.append("train.min_learning_rate_ratio: 0: must be above 0 with train.schedule step")
     if not 0 <= train.freeze_epochs <= train.epochs:
         found.append(f"train.freeze_epochs: {train.freeze_epochs}: must lie in 0..train.epochs ({train.epochs})")
+    epochs = train.phases[-1].until_epoch if train.phases else train.epochs
+    if train.warmup_epochs is not None and train.warmup_epochs >= epochs:
+        found.append(f"train.warmup_epochs: {train.warmup_epochs:g}: must be less than all epochs ({epochs})")
     ends = [0, *(phase.until_epoch for phase in train.phases)]
     if ends != sorted(set(ends)) or any(phase.batch_size < 0 for phase in train.phases):
         found.append("train.phases: until_epoch must rise from phase to phase and batch_size be 0 or more")

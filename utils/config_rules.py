@@ -23,12 +23,13 @@ RULES: dict[str, Callable[[Any], bool]] = {
 def broken_rules(config: Any, fields: Mapping[str, str]) -> list[str]:
     """A message for every field whose value breaks its rule.
 
-    ``fields`` names, for a key of RULES, the fields it is said of: ``section.name`` with blanks between.
+    ``fields`` names, for a key of RULES, the fields it is said of: ``section.name`` with blanks between. None, which
+    leaves a field to the program, breaks none.
     """
     found = []
     for rule, names in fields.items():
         for section, name in (full.split(".") for full in names.split()):
             value = getattr(getattr(config, section), name)
-            if not RULES[rule](value):
+            if value is not None and not RULES[rule](value):
                 found.append(f"{section}.{name}: {value}: {rule}")
     return found
