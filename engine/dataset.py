@@ -18,8 +18,8 @@ from utils.augment import augment_sample, fit_sample
 from utils.class_balance import repeat_factors, repeated
 from utils.classifier_config import ClassifierSpec
 from utils.config import DetectorSpec, multi_scale_sides
-from utils.errors import ConfigError, DataError, UserError
-from utils.images import read_image
+from utils.errors import ConfigError
+from utils.images import preparing, read_image
 from utils.mosaic import LabelledView, blend, mosaic
 from utils.recipe_config import AugmentConfig, LossConfig
 from utils.targets import assign
@@ -161,26 +161,16 @@ class Dataset(ABC, Generic[SampleT]):
             step = first_step + place
             data = self.at_size(side(epoch, step))
             indices = order[starts[place] : starts[place] + size].tolist()
-            return self.batch([data._sample_or_error(epoch, index) for index in indices], epoch, step)
+            return self.batch([data._named_sample(epoch, index) for index in indices], epoch, step)
 
         # A thread makes a whole batch: what passes from thread to thread costs more than a small image does.
         batches = grain.MapDataset.source(range(len(starts))).map(made)
         options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=self.threads + 1)
         return iter(batches.to_iter_dataset(options))
 
-    def _sample_or_error(self, epoch: int, index: int) -> SampleT:
-        """``sample``, and whatever ends the thread in it as a DataError that names the file."""
-        try:
+    def _named_sample(self, epoch: int, index: int) -> SampleT:
+        with preparing(self.path(index)):
             return self.sample(epoch, index)
-        except (UserError, MemoryError):
-            raise
-        except Exception as error:
-            if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
-                raise MemoryError(str(error)) from error
-            raise DataError(
-                f"{self.path(index)}: {type(error).__name__}: {error}: ended the thread that prepared it; look at the "
-                "file or leave it out"
-            ) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ import numpy as np
 from engine.pipeline import THREADS
 from utils.config import DetectorSpec
 from utils.errors import DataError
-from utils.images import read_for_detector
+from utils.images import preparing, read_for_detector
 from utils.map_files import UNKNOWN_SIZE_HW
 from utils.metrics import Metrics, evaluate
 from utils.problems import Problems
@@ -80,11 +80,12 @@ def evaluate_records(
     names = tuple(predictor.spec.class_names if class_names is None else class_names)
     track = (reporter or Quiet()).track
     own = samples if workers is None else workers.shard.of(samples, batch_size)
-    images = decoded_ahead(
-        [path for path, _ in own],
-        lambda path: read_for_detector(path, predictor.spec),
-        ahead=2 * batch_size,
-    )
+
+    def decode(path: Path) -> ImageArray:
+        with preparing(path):
+            return read_for_detector(path, predictor.spec)
+
+    images = decoded_ahead([path for path, _ in own], decode, ahead=2 * batch_size)
     detections: dict[str, Detections] = {}
     with nullcontext() if workers is None else workers.part(), closing(images):
         pairs = zip(track(own, "measuring", total=len(own), unit=" images"), images, strict=True)

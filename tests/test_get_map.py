@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import get_map
+from engine import evaluation
 from engine.evaluation import BatchPredictor, decoded_ahead, evaluate_records, ground_truths_for, image_ids
 from tests.conftest import ROOT
 from tests.evaluation_data import class_names, found, random_case, truth
@@ -66,6 +67,16 @@ def test_an_unreadable_image_stops_everything(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png"):
         evaluate_records(BrightnessPredictor({0: found()}), samples, batch_size=1)
     assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
+
+
+def test_whatever_ends_a_decoding_thread_names_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path, *_: object) -> ImageArray:
+        raise RuntimeError("the decoder died")
+
+    monkeypatch.setattr(evaluation, "read_for_detector", broken)
+    samples = [(photo(tmp_path / "0.png", 0), truth("0"))]
+    with pytest.raises(DataError, match=r"0\.png: RuntimeError: the decoder died"):
+        evaluate_records(BrightnessPredictor({0: found()}), samples)
 
 
 def test_decoding_stays_a_bounded_step_ahead() -> None:

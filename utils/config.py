@@ -184,7 +184,8 @@ _TRAIN_FIELDS = {
     "must be at least 1": "train.epochs train.accumulate",
     "must be above 0": "train.learning_rate",
     "must be 0 or more": "train.warmup_epochs train.early_stopping train.weight_decay train.head_l2 train.clip_norm "
-    "train.eval_every train.save_every train.save_minutes train.save_steps train.seed train.batch_size train.freeze_batch_size",
+    "train.eval_every train.save_every train.save_minutes train.save_steps train.seed train.batch_size "
+    "train.freeze_batch_size",
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 
 from utils.config import DetectorSpec
-from utils.errors import DataError
+from utils.errors import DataError, UserError
 from utils.image_headers import (
     IMAGE_SUFFIXES,
     ImageInfo,
@@ -36,6 +37,7 @@ __all__ = [
     "decode_for_detector",
     "decode_image",
     "pixels_of",
+    "preparing",
     "probe",
     "read_for_detector",
     "read_image",
@@ -109,6 +111,25 @@ def decode_image(data: bytes, name: str, ignore_exif: bool = False, warn: Warn |
                 upright = _TURNS[1 if ignore_exif else header.orientation](image)  # type: ignore[arg-type]
                 return np.ascontiguousarray(upright)
     return _decode_with_pillow(data, kind, name, ignore_exif, warn)
+
+
+@contextmanager
+def preparing(path: str | Path) -> Iterator[None]:
+    """Makes whatever ends the thread that prepares an image file a DataError that names it.
+
+    What is for the user already, and want of memory, stays as it is.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+            raise MemoryError(str(error)) from error
+        raise DataError(
+            f"{path}: {type(error).__name__}: {error}: ended the thread that prepared it; look at the file or leave it "
+            "out"
+        ) from error
 
 
 def _that_fits(image: ImageArray, name: str, spec: DetectorSpec) -> ImageArray:
