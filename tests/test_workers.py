@@ -119,19 +119,21 @@ def test_two_workers_learn_what_one_process_does(classifying: list[str], tmp_pat
 @pytest.mark.slow
 def test_two_workers_train_and_measure_a_detector_as_one_process_does(tmp_path: Path) -> None:
     lists = draw_lists(tmp_path / "data", train=16, val=5)
+    phase = {"until_epoch": 1, "batch_size": 4, "frozen_backbone": False}
     arguments = [
         # In float32 batch normalization of a few pixels makes too much of the rounding of other sums.
         *("tests/in_float64.py", "train", *(f"--data.{name}={path}" for name, path in lists.items())),
         *("--data.threads=1", "--model.backbone=mobilenet_v1_0.25_shallow", "--model.input_size=64"),
-        *("--train.freeze_epochs=0", "--train.epochs=1", "--train.batch_size=4"),
+        f"--train.phases={json.dumps([{**phase, 'input_size': 96}, {**phase, 'until_epoch': 2}])}",
         *("--train.eval_every=1", "--train.ema_decay=0.9", "--train.accumulate=2", "--train.multi_scale=0.5"),
         *("--augment.mosaic=0.5", "--augment.mixup=0.2", "--data.balance_classes=0.9", "--train.precision=float32"),
-        "--train.weight_decay=0.05",
+        *("--train.weight_decay=0.05", "--model.auto_anchors=1"),
     ]
     for run, count in (("two", 2), ("one", 1)):
         with started([*arguments, "--run-dir", str(tmp_path / run)], tmp_path, count) as workers:
             codes, said = ended(workers, tmp_path)
         assert codes == [0] * count, said
+        assert (tmp_path / run / "anchors.txt").exists()
     assert_same_run(tmp_path / "one", tmp_path / "two", 1e-9)
 
 
