@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -46,6 +47,7 @@ class Trainer:
         decay = config.train.ema_decay
         self.average = WeightAverage(task.model, decay, strategy) if decay > 0 else None
         self.step_files: tuple[str, ...] = ()
+        self._optimizer_state: dict[str, np.ndarray] | None = None
         for phase in self.phases:
             task.train_data.steps_per_epoch(self._images_per_step(phase))
 
@@ -61,8 +63,6 @@ class Trainer:
             updates = self.position.averaged_steps
             self.average.restore(checkpoint.group("ema"), self.position.step if updates is None else updates)
 
-    _optimizer_state: dict[str, np.ndarray] | None = None
-
     def fit(self, stop: StopRequest | None = None) -> TrainingSummary:
         """Trains to the end, or until ``stop`` is made: then the state is saved after the step under way.
 
@@ -71,6 +71,7 @@ class Trainer:
         """
         own = stop or StopRequest()
         self.stop = self.workers.listen(own)
+        self.waiting = partial(Waiting, self.stop, self.reporter.say)
         self.watched, self.watched_part = (StoppableReporter(self.reporter, one) for one in (self.stop, own))
         started = self.saved_at = time.monotonic()
         try:
@@ -91,10 +92,8 @@ class Trainer:
                 f"stopped early, after epoch {self.position.epoch} of {self.epochs}: {since} measurements in a row "
                 f"found no better {self._score_title()} than {best:.4f} (train.early_stopping)"
             )
-        minutes = (time.monotonic() - started) / 60
-        return TrainingSummary(
-            self.run.path, best if best >= 0 else None, self._score_title(), self.position.epoch, minutes
-        )
+        score, minutes = best if best >= 0 else None, (time.monotonic() - started) / 60
+        return TrainingSummary(self.run.path, score, self._score_title(), self.position.epoch, minutes)
 
     def _run_phase(self, number: int, phase: PhaseConfig) -> None:
         with self._within_memory(phase.batch_size):
@@ -155,7 +154,7 @@ class Trainer:
         data = self.task.train_data.at_size(phase.input_size)
         steps, first = data.steps_per_epoch(batch_size), position.epoch_step
         shard, parts = self.workers.shard, self.config.train.accumulate
-        waiting = Waiting()
+        waiting = self.waiting(data.being_read)
         batches = self.workers.in_step(data.training_batches(position.epoch, batch_size, first, shard, parts))
         batches, clock = waiting.over(batches), StepClock(waiting, makes_graph=not learner.traced)
         with self._within_memory(phase.batch_size):
@@ -215,10 +214,10 @@ class Trainer:
 
     def _validate(self, learner: Learner) -> dict[str, float]:
         """Loss on the validation list, each image counted alike."""
-        batch_size = min(self.phases[-1].batch_size, len(self.task.val_data))
-        sums, images = np.zeros(len(self.parts)), 0
-        batches = self.task.val_data.validation_batches(batch_size, self.workers.shard)
-        steps = -(-len(self.task.val_data) // batch_size // self.workers.cluster.count)
+        data, sums, images = self.task.val_data, np.zeros(len(self.parts)), 0
+        batch_size = min(self.phases[-1].batch_size, len(data))
+        batches = self.waiting(data.being_read).over(data.validation_batches(batch_size, self.workers.shard))
+        steps = -(-len(data) // batch_size // self.workers.cluster.count)
         with self._within_memory(batch_size), self.workers.part():
             for batch in self.watched_part.track(batches, "validating", steps):
                 sums += learner.validation_step(batch) * len(batch.images)

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import keras
 import tensorflow as tf
 
 import train
-from engine import checkpoint, dataset, detection_setup, training
+from engine import checkpoint, dataset, detection_setup, pace, training
 from engine.detection_task import DetectionTask
 from engine.learner import Learner
 from engine.schedule import Schedule
@@ -194,3 +195,13 @@ def end_the_reading_thread() -> None:
         raise RuntimeError("the decoder died")
 
     dataset.read_image = broken
+
+
+def hang_the_reading_thread() -> None:
+    """A network disk that does not answer, which raises nothing."""
+
+    def waiting(path: str, **_: Any) -> None:
+        threading.Event().wait()
+
+    dataset.read_image = waiting
+    pace.STALLED_S = 0.5

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -259,6 +260,20 @@ def test_a_data_thread_that_dies_is_named_and_the_state_saved(config: RunConfig,
     assert time.monotonic() - died < NOTICED_S
     assert ".png: RuntimeError: the decoder died" in said(run).splitlines()[-1]
     # Batches were made ahead.
+    assert 1 <= step_of(read_checkpoint(run / "last")) == steps_logged(run)
+
+
+def test_a_disk_that_does_not_answer_is_told_of_and_a_signal_saves_the_state(config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(config, run, AfterStep(1, fault_runs.hang_the_reading_thread))
+    wait_for_steps(process, run, 1)
+    limit = time.monotonic() + LONGEST_S
+    while "no data for" not in said(run):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    assert exit_code_of(process) == 143
+    assert re.search(r"still waiting for \S+\.png: does its disk or its network answer\?", said(run))
     assert 1 <= step_of(read_checkpoint(run / "last")) == steps_logged(run)
 
 
