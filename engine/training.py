@@ -227,7 +227,7 @@ class Trainer:
     def _measure(self, entry: EpochMetrics) -> bool:
         """Measures on the validation data, as the measuring command does. Whether it is the best so far."""
         position, batch_size = self.position, self.phases[-1].batch_size
-        with self._within_memory(batch_size):
+        with self._within_memory(batch_size), self.stop.interrupting():
             found = self.task.measure(batch_size, self.run, position.epoch + 1, self.watched_part, self.workers)
         entry.update(found.entries)
         if found.score is None:

@@ -218,6 +218,23 @@ def test_a_signal_does_not_wait_for_the_graph_of_a_phase(tmp_path: Path, idle: t
     assert steps_in(last) == 2 * STEPS
 
 
+def test_a_signal_does_not_wait_for_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def signalled(*_: Any, **__: Any) -> Evaluation:
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("the measurement went on")
+
+    with monkeypatch.context() as patch, stop_on_signals() as stop:
+        patch.setattr(detection_task, "evaluate_records", signalled)
+        trainer(tmp_path).fit(stop)
+    assert stop.exit_code == 143
+    last = tmp_path / "run" / "last"
+    assert steps_in(last) == STEPS
+    again = trainer(tmp_path)
+    again.restore(read_checkpoint(last))
+    again.fit()
+    assert [entry["map_50"] for entry in again.run.read_metrics()] == [0.0, 0.0]
+
+
 def test_the_graph_of_a_phase_is_no_part_of_its_pace(
     tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
