@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -163,6 +164,34 @@ def test_every_worker_knows_its_place_and_what_it_may_see() -> None:
     for index, host in enumerate(hosts):
         assert host.variables["CUDA_VISIBLE_DEVICES"] == "-1"
         assert read_cluster(host.variables).index == index
+
+
+@pytest.mark.parametrize(
+    ("gpus", "hidden", "placed"),
+    [(1.0, True, {"num_cpus": 4, "num_gpus": 0}), (2.0, False, {"num_cpus": 4, "num_gpus": 1})],
+)
+def test_gpus_that_do_not_go_round_are_hidden_from_all(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, hidden: bool, placed: dict[str, int]
+) -> None:
+    asked: dict[str, Any] = {}
+    hosts = [FakeHost(0), FakeHost(0)]
+    places = iter(hosts)
+
+    class Cluster(FakeRay):
+        exceptions = SimpleNamespace(GetTimeoutError=KeyError, ActorUnschedulableError=KeyError, RayError=KeyError)
+        nodes = staticmethod(lambda: [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": gpus}}])
+        shutdown = staticmethod(lambda: None)
+
+        @staticmethod
+        def remote(host: type) -> Any:
+            assert host is ray_workers.Host
+            actor = SimpleNamespace(remote=lambda: next(places))
+            return SimpleNamespace(options=lambda **words: asked.update(words) or actor)
+
+    monkeypatch.setattr(ray_workers, "_connected", lambda: Cluster)
+    assert ray_workers.run_on_ray(["train.py"], 2, Quiet()) == 0
+    assert {name: asked[name] for name in placed} == placed
+    assert [host.variables.get("CUDA_VISIBLE_DEVICES") for host in hosts] == ["-1" if hidden else None] * 2
 
 
 def test_who_notices_a_failure_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
