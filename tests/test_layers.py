@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -233,11 +234,14 @@ def test_layers_survive_serialisation(layer: keras.Layer) -> None:
     assert again.get_config() == layer.get_config()
 
 
+@pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize(("strides", "padding"), [((1, 1), "SAME"), ((2, 2), "VALID")])
-def test_depthwise_gradients_in_bfloat16_are_those_of_float32(strides: tuple[int, int], padding: str) -> None:
+def test_depthwise_gradients_in_bfloat16_are_those_of_float32(
+    size: int, strides: tuple[int, int], padding: str
+) -> None:
     rng = np.random.default_rng(4)
     # Short enough numbers that bfloat16 holds them, so that only what comes out is rounded.
-    x, kernel = (rng.integers(-8, 9, shape) / 8 for shape in ((2, 9, 8, 3), (3, 3, 3, 1)))
+    x, kernel = (rng.integers(-8, 9, shape) / 8 for shape in ((2, 9, 8, 3), (size, size, 3, 1)))
 
     def gradients(dtype: tf.DType) -> list[np.ndarray]:
         inputs = [tf.constant(value, dtype) for value in (x, kernel)]
@@ -252,6 +256,29 @@ def test_depthwise_gradients_in_bfloat16_are_those_of_float32(strides: tuple[int
 
     for half, whole in zip(gradients(tf.bfloat16), gradients(tf.float32), strict=True):
         np.testing.assert_allclose(half, whole, rtol=2**-8)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("sides", [(11, 8), (12, 13), (6, 5)])
+def test_depthwise_gradients_are_tensorflows(size: int, strides: int, padding: str, sides: tuple[int, int]) -> None:
+    rng = np.random.default_rng(6)
+    inputs = [tf.constant(rng.normal(size=shape), tf.float32) for shape in ((2, *sides, 3), (size, size, 3, 1))]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([size, size, 3, 1])])
+    def own(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return depthwise_conv2d(x, kernel, (strides, strides), padding)
+
+    def gradients(convolve: Callable[..., tf.Tensor]) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = tf.reduce_sum(tf.square(convolve(*inputs)))
+        return tape.gradient(loss, inputs)
+
+    plain = gradients(lambda x, kernel: tf.nn.depthwise_conv2d(x, kernel, [1, strides, strides, 1], padding))
+    for found, expected in zip(gradients(own), plain, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(("strides", "padding"), [(1, "same"), (2, "same"), (2, "valid")])
