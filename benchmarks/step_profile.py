@@ -199,7 +199,7 @@ def main() -> None:
         seconds, least = times[part], able.least(work[part])
         if seconds < 0.0005:
             continue
-        shown = f"{1e3 * least:.0f} | {seconds / least:.1f}" if part != REST else " | "
+        shown = f"{1e3 * least:.0f} | {seconds / least:.1f}" if part != REST and least else " | "
         print(f"| {part} | {1e3 * seconds:.0f} | {seconds / whole:.0%} | {shown} |")
 
 

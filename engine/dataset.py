@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -75,7 +74,6 @@ class Dataset(ABC, Generic[SampleT]):
         self.count = count
         self.seed = seed
         self.multi_scale = multi_scale
-        self._at_work: dict[int, str] = {}
         self.threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
         # Our threads already use every core; OpenCV's own would only compete with them.
         cv2.setNumThreads(1)
@@ -171,16 +169,8 @@ class Dataset(ABC, Generic[SampleT]):
         return iter(batches.to_iter_dataset(options))
 
     def _named_sample(self, epoch: int, index: int) -> SampleT:
-        self._at_work[threading.get_ident()] = path = self.path(index)
-        try:
-            with preparing(path):
-                return self.sample(epoch, index)
-        finally:
-            del self._at_work[threading.get_ident()]
-
-    def being_read(self) -> tuple[str, ...]:
-        """The files of the samples that are made at this moment; a sample may read others, too."""
-        return tuple(self._at_work.values())
+        with preparing(self.path(index)):
+            return self.sample(epoch, index)
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,15 +127,20 @@ def decoded_ahead(
 ) -> Generator[ImageArray, None, None]:
     """Yields ``decode(path)`` in order, with at most ``ahead`` images decoded or waiting at any moment."""
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
-    remaining = iter(paths)
+    remaining, over = iter(paths), False
     try:
         waiting: deque[Future[ImageArray]] = deque(pool.submit(decode, path) for path in islice(remaining, ahead))
         while waiting:
             image = waiting.popleft().result()
             waiting.extend(pool.submit(decode, path) for path in islice(remaining, 1))
             yield image
+        over = True
+    except DataError:
+        over = True
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Whoever stops does not wait for a disk that may not answer.
+        pool.shutdown(wait=over, cancel_futures=True)
 
 
 def ground_truths_for(records: Sequence[Record], class_names: Sequence[str], ignore_exif: bool = False) -> list[Sample]:

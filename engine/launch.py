@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +17,6 @@ if TYPE_CHECKING:
 
 SIGNALLED = 128
 """Exit codes above it say that a signal ended the run."""
-HANGING_S = 5.0
 
 
 class Ended(NamedTuple):
@@ -55,18 +50,5 @@ def carry_out(request: TrainingRequest[Any], reporter: Reporter) -> Ended:
     if stop.made:
         alone = read_cluster().count == 1
         reporter.say(f"stopped; go on with: {again if alone else f'--resume {request.run_dir}, on every worker'}")
-        datasets = trainer.task.train_data, trainer.task.val_data
-        _end_if_hanging(lambda: any(data.being_read() for data in datasets), stop.exit_code)
         return Ended(stop.exit_code)
     return Ended(summary=summary if read_cluster().chief else None)
-
-
-def _end_if_hanging(reading: Callable[[], bool], exit_code: int) -> None:
-    """Ends the process where the disk does not give what is read: Python would wait for those threads for ever."""
-    limit = time.monotonic() + HANGING_S
-    while reading():
-        if time.monotonic() > limit:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(exit_code)
-        time.sleep(0.01)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 from engine.interrupts import StopRequest
+from utils.at_work import files_at_work
 from utils.config import PhaseConfig
 
 T = TypeVar("T")
@@ -29,17 +30,12 @@ class Waiting:
     """How long was waited for the items that ``over`` passes on. A stop that ``stop`` is asked for ends a wait.
 
     A disk or a network that hangs raises no error: of a wait longer than ``STALLED_S`` a line is said, with the files
-    that are being ``read`` then.
+    that are being prepared then.
     """
 
-    def __init__(
-        self,
-        stop: StopRequest | None = None,
-        say: Callable[[str], None] = lambda _: None,
-        read: Callable[[], Sequence[str]] = tuple,
-    ) -> None:
+    def __init__(self, stop: StopRequest | None = None, say: Callable[[str], None] = lambda _: None) -> None:
         self.seconds = 0.0
-        self._stop, self._say, self._read = stop or StopRequest(), say, read
+        self._stop, self._say = stop or StopRequest(), say
         self._since: float | None = None
 
     def over(self, items: Iterable[T]) -> Iterator[T]:
@@ -68,7 +64,7 @@ class Waiting:
             if since is None or since == told or time.monotonic() - since < STALLED_S:
                 continue
             told = since
-            files = ", ".join(self._read()) or "another worker"
+            files = ", ".join(files_at_work()) or "another worker"
             self._say(f"no data for {STALLED_S:.0f} s: still waiting for {files}: does its disk or its network answer?")
 
 

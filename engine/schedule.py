@@ -16,7 +16,8 @@ ADAM_BOUNDS = (3e-4, 1e-3)
 class Schedule:
     """Rates of one phase. ``epochs`` is the length of the whole run, whichever phase asks.
 
-    ``warm_up`` is in epochs; None: a twentieth of them, at least one and at most three.
+    ``warm_up`` is in epochs; None: a twentieth of them, at least one and at most three. One that is given leaves half
+    of what is left, at least, to the fall.
     """
 
     base: float
@@ -30,8 +31,10 @@ class Schedule:
         if self.kind == "step":
             decay = (self.final / self.base) ** (1 / 9)
             return self.base * decay ** (epoch // (self.epochs / 10))
-        warm_up = min(max(0.05 * self.epochs, 1.0), 3.0) if self.warm_up is None else self.warm_up
-        tail = min(max(0.05 * self.epochs, 1.0), 15.0)
+        warm_up, tail = min(max(0.05 * self.epochs, 1.0), 3.0), min(max(0.05 * self.epochs, 1.0), 15.0)
+        if self.warm_up is not None:
+            warm_up = self.warm_up
+            tail = min(tail, 0.5 * (self.epochs - warm_up))
         start = max(0.1 * self.base, 1e-6)
         if warm_up > 0 and epoch <= warm_up:
             return (self.base - start) * (epoch / warm_up) ** 2 + start

@@ -71,7 +71,7 @@ class Trainer:
         """
         own = stop or StopRequest()
         self.stop = self.workers.listen(own)
-        self.waiting = partial(Waiting, self.stop, self.reporter.say)
+        self.waiting = partial(Waiting, say=self.reporter.say)
         self.watched, self.watched_part = (StoppableReporter(self.reporter, one) for one in (self.stop, own))
         started = self.saved_at = time.monotonic()
         try:
@@ -154,7 +154,7 @@ class Trainer:
         data = self.task.train_data.at_size(phase.input_size)
         steps, first = data.steps_per_epoch(batch_size), position.epoch_step
         shard, parts = self.workers.shard, self.config.train.accumulate
-        waiting = self.waiting(data.being_read)
+        waiting = self.waiting(self.stop)
         batches = self.workers.in_step(data.training_batches(position.epoch, batch_size, first, shard, parts))
         batches, clock = waiting.over(batches), StepClock(waiting, makes_graph=not learner.traced)
         with self._within_memory(phase.batch_size):
@@ -216,7 +216,7 @@ class Trainer:
         """Loss on the validation list, each image counted alike."""
         data, sums, images = self.task.val_data, np.zeros(len(self.parts)), 0
         batch_size = min(self.phases[-1].batch_size, len(data))
-        batches = self.waiting(data.being_read).over(data.validation_batches(batch_size, self.workers.shard))
+        batches = self.waiting(self.workers.own_stop).over(data.validation_batches(batch_size, self.workers.shard))
         steps = -(-len(data) // batch_size // self.workers.cluster.count)
         with self._within_memory(batch_size), self.workers.part():
             for batch in self.watched_part.track(batches, "validating", steps):

@@ -101,7 +101,7 @@ class Workers:
             yield from batches
             return
         while True:
-            with self.part():
+            with self.part(), self.own_stop.interrupting():
                 batch = next(batches, None)
             if batch is None:
                 return

@@ -17,7 +17,10 @@ ONEDNN_IS_FAST_TO = 3
 
 
 def depthwise_conv2d(x: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], padding: str) -> tf.Tensor:
-    """[B, H, W, C] and [h, w, C, 1] of one type, ``padding`` "SAME" or "VALID" -> [B, H', W', C] of that type."""
+    """[B, H, W, C] and [h, w, C, 1] of one type, ``padding`` "SAME" or "VALID" -> [B, H', W', C] of that type.
+
+    To learn, B must be at least 1.
+    """
     options: dict[str, Any] = {"strides": [1, *strides, 1], "padding": padding}
     fast_as_it_is = x.dtype.size >= tf.float32.size and max(kernel.shape[:2]) <= ONEDNN_IS_FAST_TO
     if fast_as_it_is or tf.config.list_physical_devices("GPU"):
@@ -45,7 +48,7 @@ def kernel_gradient(
 ) -> tf.Tensor:
     """That of a kernel of ``shape`` [h, w, C, 1], whose first two are ``size``.
 
-    ``x`` [B, H, W, C] is the input, ``dy`` [B, H', W', C] the gradient of the output.
+    ``x`` [B, H, W, C] is the input, ``dy`` [B, H', W', C] the gradient of the output, B at least 1.
     """
     options: dict[str, Any] = {"strides": strides, "padding": padding}
     if max(size) > ONEDNN_IS_FAST_TO:

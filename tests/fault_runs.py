@@ -197,11 +197,21 @@ def end_the_reading_thread() -> None:
     dataset.read_image = broken
 
 
-def hang_the_reading_thread() -> None:
-    """A network disk that does not answer, which raises nothing."""
+@dataclass
+class HangReading:
+    """A network disk that after so ``many`` photos does not answer, which raises nothing."""
 
-    def waiting(path: str, **_: Any) -> None:
-        threading.Event().wait()
+    many: int
 
-    dataset.read_image = waiting
-    pace.STALLED_S = 0.5
+    def __call__(self) -> None:
+        read, done = dataset.read_image, 0
+
+        def waiting(path: str, **options: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done > self.many:
+                threading.Event().wait()
+            return read(path, **options)
+
+        dataset.read_image = waiting
+        pace.STALLED_S = 0.5

@@ -263,10 +263,14 @@ def test_a_data_thread_that_dies_is_named_and_the_state_saved(config: RunConfig,
     assert 1 <= step_of(read_checkpoint(run / "last")) == steps_logged(run)
 
 
-def test_a_disk_that_does_not_answer_is_told_of_and_a_signal_saves_the_state(config: RunConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("photos", "steps"), [(2 * STEPS - 2, STEPS - 1), (2 * STEPS + 1, STEPS)])
+def test_a_disk_that_does_not_answer_is_told_of_and_a_signal_saves_the_state(
+    config: RunConfig, tmp_path: Path, photos: int, steps: int
+) -> None:
+    # While it learns, and while it validates.
     run = tmp_path / "run"
-    process = start(config, run, AfterStep(1, fault_runs.hang_the_reading_thread))
-    wait_for_steps(process, run, 1)
+    process = start(config, run, fault_runs.HangReading(photos))
+    wait_for_steps(process, run, steps)
     limit = time.monotonic() + LONGEST_S
     while "no data for" not in said(run):
         assert time.monotonic() < limit
@@ -274,7 +278,8 @@ def test_a_disk_that_does_not_answer_is_told_of_and_a_signal_saves_the_state(con
     os.kill(process.pid, signal.SIGTERM)
     assert exit_code_of(process) == 143
     assert re.search(r"still waiting for \S+\.png: does its disk or its network answer\?", said(run))
-    assert 1 <= step_of(read_checkpoint(run / "last")) == steps_logged(run)
+    assert re.search(r"ends without waiting for \S+\.png$", said(run))
+    assert step_of(read_checkpoint(run / "last")) == steps_logged(run) == steps
 
 
 def test_an_image_that_vanishes_is_named_and_the_state_saved(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 import get_map
 from engine import evaluation
 from engine.evaluation import BatchPredictor, decoded_ahead, evaluate_records, ground_truths_for, image_ids
+from engine.interrupts import StoppedError
 from tests.conftest import ROOT
 from tests.evaluation_data import class_names, found, random_case, truth
 from utils.config import DetectorSpec
@@ -77,6 +79,24 @@ def test_whatever_ends_a_decoding_thread_names_its_image(tmp_path: Path, monkeyp
     samples = [(photo(tmp_path / "0.png", 0), truth("0"))]
     with pytest.raises(DataError, match=r"0\.png: RuntimeError: the decoder died"):
         evaluate_records(BrightnessPredictor({0: found()}), samples)
+
+
+def test_who_stops_does_not_wait_for_a_disk_that_hangs() -> None:
+    answer = threading.Event()
+
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(StoppedError):
+            list(decoded_ahead([Path("a")], lambda path: answer.wait(60), ahead=1))
+        assert not answer.is_set()
+        assert any(thread.name.startswith("decode") for thread in threading.enumerate())
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        answer.set()
 
 
 def test_decoding_stays_a_bounded_step_ahead() -> None:

@@ -54,6 +54,15 @@ def test_the_rise_lasts_as_long_as_asked_for_and_may_be_none() -> None:
     assert none[0] == 0.01 > none[1] > 0.0099
 
 
+@pytest.mark.parametrize(("epochs", "warm_up"), [(1, 0.0), (1, 0.5), (4, 3.0), (2, 1.9), (40, 39.0)])
+def test_a_long_rise_still_leaves_room_to_fall(epochs: int, warm_up: float) -> None:
+    schedule = Schedule(0.01, 0.0001, epochs, warm_up=warm_up)
+    left = epochs - warm_up
+    assert schedule.rate(warm_up) == pytest.approx(0.01)
+    assert 0.0001 < schedule.rate(warm_up + 0.25 * left) < 0.01
+    assert schedule.rate(epochs - 0.01 * left) == 0.0001
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 5, 40, 300])
 def test_rates_rise_then_fall_and_stay_within_bounds(epochs: int) -> None:
     schedule = Schedule(0.01, 0.0001, epochs)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from utils.at_work import leave_hanging_files
 from utils.errors import UserError
 
 
@@ -16,6 +17,12 @@ def run_door(main: Callable[[], int | None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File and class names may hold characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
+    exit_code = _code_of(main)
+    leave_hanging_files(exit_code)
+    return exit_code
+
+
+def _code_of(main: Callable[[], int | None]) -> int:
     try:
         return main() or 0
     except UserError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import cv2
 import numpy as np
 
+from utils.at_work import at_work_on
 from utils.config import DetectorSpec
 from utils.errors import DataError, UserError
 from utils.image_headers import (
@@ -120,7 +121,8 @@ def preparing(path: str | Path) -> Iterator[None]:
     What is for the user already, and want of memory, stays as it is.
     """
     try:
-        yield
+        with at_work_on(os.fspath(path)):
+            yield
     except (UserError, MemoryError):
         raise
     except Exception as error:
