@@ -1,0 +1,71 @@
+"""Files whose preparing hangs, and what does not wait for them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.interrupts import StoppedError, stop_on_signals
+from engine.workers import Workers
+from utils import at_work
+from utils.at_work import at_work_on, files_at_work, leave_hanging_files
+
+
+class ExitedError(Exception):
+    """In place of the end of the process."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(code: int) -> None:
+        raise ExitedError(code)
+
+    monkeypatch.setattr(at_work, "HANGING_S", 0.4)
+    monkeypatch.setattr(at_work.os, "_exit", leave)
+
+
+def test_a_file_that_hangs_is_named_and_given_up(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with at_work_on(str(tmp_path / "a.png")), pytest.raises(ExitedError, match="143"):
+        leave_hanging_files(143)
+    assert capsys.readouterr().err == f"ends without waiting for {tmp_path / 'a.png'}\n"
+    assert files_at_work() == ()
+
+
+def test_what_is_merely_slow_is_waited_for() -> None:
+    def work() -> None:
+        for number in range(8):
+            with at_work_on(f"{number}.png"):
+                time.sleep(0.1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not files_at_work():
+        time.sleep(0.001)
+    leave_hanging_files(0)
+    thread.join()
+
+
+def test_of_several_workers_the_one_that_waits_for_its_disk_heeds_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = Workers.__new__(Workers)
+    several.alone = False
+
+    def agree(error: object = None) -> None:
+        assert error is None
+        several.stop.exit_code = several.own_stop.exit_code
+
+    def batches() -> Iterator[None]:
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("the disk was waited for")
+        yield
+
+    monkeypatch.setattr(several, "agree", agree)
+    with stop_on_signals() as own:
+        assert several.listen(own) is several.stop is not own
+        with pytest.raises(StoppedError):
+            next(several.in_step(batches()))
+    assert several.stop.exit_code == 143
