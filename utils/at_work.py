@@ -34,7 +34,7 @@ def leave_hanging_files(exit_code: int) -> None:
     seen, since = dict(_FILES), time.monotonic()
     while seen:
         if time.monotonic() - since > HANGING_S:
-            print(f"ends without waiting for {', '.join(seen.values())}", file=sys.stderr)
+            sys.stderr.write(f"ends without waiting for {', '.join(seen.values())}\n")
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(exit_code)
