@@ -8,28 +8,16 @@ Of the depthwise layers of EfficientNet-B0 with kernels of 5x5. By default oneDN
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from benchmarks.step_profile import fastest
 from nets.depthwise import kernel_gradient
 
 LAYERS = ((4, 144, 2), (8, 240, 1), (16, 480, 1), (16, 672, 1), (16, 672, 2), (32, 1152, 1))
 """The input's share of the image's side, channels, strides."""
 KERNEL = (5, 5)
-
-
-def milliseconds(act: Callable[[], tf.Tensor], rounds: int) -> float:
-    """Of the fastest of ``rounds``."""
-    act()
-    found = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        act().numpy()
-        found.append(time.perf_counter() - began)
-    return 1e3 * min(found)
 
 
 def main() -> None:
@@ -55,7 +43,7 @@ def main() -> None:
         ours = tf.function(
             lambda x=x, dy=dy, shape=shape, options=options: kernel_gradient(x, shape, dy, KERNEL, **options)
         )
-        slow, fast = (milliseconds(act, given.rounds) for act in (by_default, ours))
+        slow, fast = (1e3 * fastest(act, given.rounds) for act in (by_default, ours))
         print(f"| {side}x{side}x{channels} | {stride} | {slow:.1f} | {fast:.1f} | {slow / fast:.1f} |")
 
 

@@ -156,10 +156,11 @@ def limits(dtype: tf.DType) -> Limits:
     array = tf.zeros([COPIED_MIB << 18])
     product = tf.function(lambda: tf.reduce_sum(tf.cast(matrix @ matrix, tf.float32)))
     copy = tf.function(lambda: array + 1.0)
-    return Limits(2.0 * LARGE**3 / _fastest(product), 2.0 * 4 * array.shape.num_elements() / _fastest(copy))
+    return Limits(2.0 * LARGE**3 / fastest(product), 2.0 * 4 * array.shape.num_elements() / fastest(copy))
 
 
-def _fastest(act: Callable[[], tf.Tensor], times: int = 7) -> float:
+def fastest(act: Callable[[], tf.Tensor], times: int = 7) -> float:
+    """Seconds of the fastest of so many, after one that may trace."""
     act()
     found = []
     for _ in range(times):

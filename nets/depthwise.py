@@ -2,7 +2,7 @@
 
 In bfloat16 TensorFlow's takes two (kernel) to five (input) times as long as in float32, a third of a step of
 EfficientNet. For kernels larger than 3x3 oneDNN fills each channel up to sixteen: TensorFlow's own code takes a half
-to a quarter of that time (``python -m benchmarks.depthwise``).
+to two thirds of that time (``python -m benchmarks.depthwise``).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,14 @@ import pytest
 
 import classify
 from engine import dry_run, startup
-from engine.dataset import Batch
+from engine.classification_data import ClassificationDataset
+from engine.dataset import Batch, Shard
 from engine.learner import Learner
-from tests.labelled_folders import draw_folders
+from tests.labelled_folders import CLASSES, draw_folders
+from utils.classifier_config import ClassifierSpec
+from utils.config import PhaseConfig, TrainConfig
 from utils.door import run_door
+from utils.image_folders import read_image_folders
 
 SMALL = ["--backbone=mobilenet_v1_0.25_shallow", "--model.input_size=32", "--data.threads=1"]
 SIZES = ["--train.freeze_batch_size=6", "--train.batch_size=4"]
@@ -219,3 +224,17 @@ def test_what_would_end_the_run_ends_the_trial_with_the_same_code(
 def test_a_dry_run_is_of_a_new_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_door(lambda: classify.main(["train", "--resume", str(tmp_path), "--dry-run"])) == 2
     assert "--dry-run: tries a new run" in capsys.readouterr().err
+
+
+def test_a_worker_is_timed_with_the_photos_that_it_will_learn_from(data: Path) -> None:
+    images = read_image_folders(str(data)).train
+    dataset = ClassificationDataset(images, ClassifierSpec(CLASSES, "none", 32), seed=1)
+    half, phase = Shard(1, 2), PhaseConfig(1, 4, False)
+    worker = SimpleNamespace(
+        task=SimpleNamespace(train_data=dataset),
+        workers=SimpleNamespace(shard=half),
+        config=SimpleNamespace(train=TrainConfig(accumulate=2)),
+    )
+    trial = dry_run._trial(worker, phase, 0)  # type: ignore[arg-type]
+    first = next(dataset.training_batches(0, 8, 0, half, 2))
+    assert trial.timed[0].paths == first.paths != next(dataset.training_batches(0, 8, 0, half)).paths

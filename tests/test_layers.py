@@ -281,6 +281,19 @@ def test_depthwise_gradients_are_tensorflows(size: int, strides: int, padding: s
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize(("size", "padding"), [(3, b"SAME"), (5, b"EXPLICIT")])
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_large_depthwise_kernels_do_not_learn_through_onednn(size: int, padding: bytes, dtype: tf.DType) -> None:
+    @tf.function
+    def slope(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.gradients(depthwise_conv2d(x, kernel, (1, 1), "SAME"), kernel)[0]
+
+    graph = slope.get_concrete_function(tf.ones([1, 9, 9, 2], dtype), tf.ones([size, size, 2, 1], dtype)).graph
+    found = [one for one in graph.get_operations() if one.type == "DepthwiseConv2dNativeBackpropFilter"]
+    assert [one.get_attr("padding") for one in found] == [padding]
+    assert found[0].get_attr("T") == tf.float32
+
+
 @pytest.mark.parametrize(("strides", "padding"), [(1, "same"), (2, "same"), (2, "valid")])
 def test_depthwise_convolution_is_keras_own(strides: int, padding: str) -> None:
     x = np.random.default_rng(5).normal(size=(2, 9, 8, 3)).astype(np.float32)

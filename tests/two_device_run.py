@@ -15,6 +15,7 @@ import tensorflow as tf
 from engine.checkpoint import read_checkpoint
 from engine.detection_task import DetectionTask
 from engine.devices import forward
+from engine.inference import Predictor
 from engine.pace import TIMINGS
 from engine.run_directory import RunDirectory
 from engine.startup import resume_run, start_run
@@ -46,13 +47,16 @@ def share_a_batch(strategy: tf.distribute.Strategy) -> None:
     for count in (1, 2, 5):
         for level, expected in model(photos[:count], training=False).items():
             np.testing.assert_allclose(shared(photos[:count])[level], expected, rtol=0, atol=1e-3)
-    before = shared(photos)
+    before, seen = shared(photos), Predictor(model, spec).objectness(photos)
     for weight in model.trainable_variables:
         second = strategy.experimental_local_results(weight.value)[1]
         second.assign(2 * second)
     for level, after in shared(photos).items():
         moved = np.any(after != before[level], axis=(1, 2, 3))
         assert moved.tolist() == [False] * 3 + [True] * 2
+    # What measures shares its batches out.
+    for level, other in zip(seen, Predictor(model, spec).objectness(photos), strict=True):
+        assert np.any(level != other, axis=(1, 2)).tolist() == [False] * 3 + [True] * 2
     print("batch")
 
 
