@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from engine.pipeline import THREADS
+from engine.waiting import Waiting
 from utils.config import DetectorSpec
 from utils.errors import DataError
 from utils.images import preparing, read_for_detector
@@ -78,7 +79,7 @@ def evaluate_records(
         DataError: an image cannot be read.
     """
     names = tuple(predictor.spec.class_names if class_names is None else class_names)
-    track = (reporter or Quiet()).track
+    reporter = reporter or Quiet()
     own = samples if workers is None else workers.shard.of(samples, batch_size)
 
     def decode(path: Path) -> ImageArray:
@@ -88,7 +89,8 @@ def evaluate_records(
     images = decoded_ahead([path for path, _ in own], decode, ahead=2 * batch_size)
     detections: dict[str, Detections] = {}
     with nullcontext() if workers is None else workers.part(), closing(images):
-        pairs = zip(track(own, "measuring", total=len(own), unit=" images"), images, strict=True)
+        tracked = reporter.track(own, "measuring", total=len(own), unit=" images")
+        pairs = zip(tracked, Waiting(say=reporter.warn).over(images), strict=True)
         while batch := list(islice(pairs, batch_size)):
             found = predictor.predict_batch([image for _, image in batch], score=SCORE, iou=IOU)
             for ((_, truth), _), one in zip(batch, found, strict=True):

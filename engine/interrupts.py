@@ -44,7 +44,7 @@ class StopRequest:
                 yield
         except Exception as error:
             # Libraries wrap what is raised within them; an error of their own is no stop, whatever was asked for.
-            if not _comes_of_a_stop(error):
+            if not (self.exit_code and _comes_of_a_stop(error)):
                 raise
         finally:
             self.interrupts = False
@@ -95,6 +95,10 @@ class StoppableReporter(Reporter):
     def say(self, text: str) -> None:
         """One line."""
         self.reporter.say(text)
+
+    def warn(self, text: str) -> None:
+        """One line."""
+        self.reporter.warn(text)
 
     def track(self, items: Iterable[T], description: str, total: int | None = None, unit: str = "") -> Iterator[T]:
         """Yields ``items``. StoppedError after the item during which the stop was asked for."""

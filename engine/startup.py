@@ -26,7 +26,7 @@ from utils.cluster import read_cluster
 from utils.command_line import TrainingRequest
 from utils.config import RunConfig, TrainConfig
 from utils.errors import ConfigError, FileError
-from utils.progress import Quiet, Reporter
+from utils.progress import Follower, Reporter
 
 SETUPS: dict[type[Config], Callable[[Any], Setup]] = {
     RunConfig: DetectionSetup,
@@ -146,10 +146,10 @@ def _resumed(
 
 
 def requested_run(request: TrainingRequest[Any], reporter: Reporter) -> Trainer:
-    """The run that a command line asks for, new or resumed. Of several workers the chief alone tells of it."""
+    """The run that a command line asks for, new or resumed. Of several workers the chief tells of it."""
     # First of all: from here on the others notice when one of them ends.
     strategy = default_strategy(reporter.say)
-    told = reporter if read_cluster().chief else Quiet()
+    told = reporter if read_cluster().chief else Follower(reporter.stream)
     with noticing_losses():
         if request.resume:
             return resume_run(request.config, request.run_dir, told, strategy, request.anyway)

@@ -18,12 +18,13 @@ from engine.divergence import naming_images, refuse_diverged_loss, refuse_diverg
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest
 from engine.learner import Learner, loss_parts, named_parts
 from engine.memory import within_memory
-from engine.pace import StepClock, Waiting, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
+from engine.pace import StepClock, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
 from engine.plan import phases
 from engine.position import Position, TrainingSummary
 from engine.run_directory import EpochMetrics, RunDirectory
 from engine.schedule import Schedule, phase_schedule
 from engine.task import Config, Task
+from engine.waiting import Waiting
 from engine.workers import Workers, noticing_losses
 from utils.config import PhaseConfig
 from utils.errors import DataError
@@ -71,7 +72,7 @@ class Trainer:
         """
         own = stop or StopRequest()
         self.stop = self.workers.listen(own)
-        self.waiting = partial(Waiting, say=self.reporter.say)
+        self.waiting = partial(Waiting, say=self.reporter.warn)
         self.watched, self.watched_part = (StoppableReporter(self.reporter, one) for one in (self.stop, own))
         started = self.saved_at = time.monotonic()
         try:

@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 
 import train
-from engine import checkpoint, dataset, detection_setup, pace, training
+from engine import checkpoint, dataset, detection_setup, training, waiting
 from engine.detection_task import DetectionTask
 from engine.learner import Learner
 from engine.schedule import Schedule
@@ -206,12 +206,12 @@ class HangReading:
     def __call__(self) -> None:
         read, done = dataset.read_image, 0
 
-        def waiting(path: str, **options: Any) -> Any:
+        def hanging(path: str, **options: Any) -> Any:
             nonlocal done
             done += 1
             if done > self.many:
                 threading.Event().wait()
             return read(path, **options)
 
-        dataset.read_image = waiting
-        pace.STALLED_S = 0.5
+        dataset.read_image = hanging
+        waiting.STALLED_S = 0.5

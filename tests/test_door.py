@@ -9,11 +9,11 @@ from contextlib import suppress
 
 import pytest
 
-from engine.interrupts import StoppedError, stop_on_signals
+from engine.interrupts import StoppableReporter, StoppedError, StopRequest, stop_on_signals
 from utils.door import run_door
 from utils.errors import ConfigError, DataError, DivergedError, FileError, UserError, did_you_mean
 from utils.problems import FailFast, Problems
-from utils.progress import Quiet, Reporter
+from utils.progress import Follower, Quiet, Reporter
 
 
 class Terminal(io.StringIO):
@@ -105,8 +105,18 @@ def test_a_terminal_sees_a_bar_and_a_log_sees_lines(monkeypatch: pytest.MonkeyPa
 def test_quiet_says_nothing_but_still_passes_on(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = Quiet()
     quiet.say("x")
+    quiet.warn("x")
     assert list(quiet.track([1, 2], "counting")) == [1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_worker_that_follows_tells_of_what_goes_wrong_with_itself_alone() -> None:
+    log = io.StringIO()
+    follower = StoppableReporter(Follower(log), StopRequest())
+    follower.say("x")
+    assert list(follower.track([1, 2], "counting")) == [1, 2]
+    follower.warn("no data")
+    assert log.getvalue() == "no data\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 import get_map
-from engine import evaluation
+from engine import evaluation, waiting
 from engine.evaluation import BatchPredictor, decoded_ahead, evaluate_records, ground_truths_for, image_ids
 from engine.interrupts import StoppedError
 from tests.conftest import ROOT
@@ -26,6 +27,7 @@ from utils.door import run_door
 from utils.errors import DataError
 from utils.map_files import write_map_files
 from utils.metrics import evaluate
+from utils.progress import Quiet
 from utils.types import Detections, ImageArray, Record
 
 NAMES = ("cat", "dog")
@@ -79,6 +81,25 @@ def test_whatever_ends_a_decoding_thread_names_its_image(tmp_path: Path, monkeyp
     samples = [(photo(tmp_path / "0.png", 0), truth("0"))]
     with pytest.raises(DataError, match=r"0\.png: RuntimeError: the decoder died"):
         evaluate_records(BrightnessPredictor({0: found()}), samples)
+
+
+def test_a_disk_that_hangs_while_measuring_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "STALLED_S", 0.05)
+    told, read = threading.Event(), evaluation.read_for_detector
+
+    class Listening(Quiet):
+        def warn(self, text: str) -> None:
+            assert re.search(r"still waiting for \S+0\.png", text)
+            told.set()
+
+    def slow(path: Path, spec: DetectorSpec) -> ImageArray:
+        assert told.wait(10)
+        return read(path, spec)
+
+    monkeypatch.setattr(evaluation, "read_for_detector", slow)
+    samples = [(photo(tmp_path / "0.png", 0), truth("0"))]
+    evaluate_records(BrightnessPredictor({0: found()}), samples, reporter=Listening())
+    assert told.is_set()
 
 
 def test_who_stops_does_not_wait_for_a_disk_that_hangs() -> None:

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from engine import pace
-from engine.pace import StepClock, Waiting, as_time, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
+from engine.pace import StepClock, as_time, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
+from engine.waiting import Waiting
 from utils.config import PhaseConfig
 
 PHASES = (PhaseConfig(4, 8, True), PhaseConfig(10, 8, False))
@@ -47,21 +48,6 @@ def test_measuring_counts_as_often_as_it_will_come() -> None:
     assert seconds_left(epochs(1, 1, 1, measuring={2: 7}), PHASES, 3) == 7 + 3 * 7
     assert [epoch for epoch in range(1, 11) if is_measured(epoch, 10, 3)] == [3, 6, 9, 10]
     assert [epoch for epoch in range(1, 11) if is_measured(epoch, 10, 0)] == [10]
-
-
-def test_waiting_is_what_the_items_took_and_not_what_was_done_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
-
-    def items():
-        for number in range(3):
-            clock[0] += 2
-            yield number
-
-    waiting = Waiting()
-    for _ in waiting.over(items()):
-        clock[0] += 100
-    assert waiting.seconds == 6
 
 
 @pytest.mark.parametrize(

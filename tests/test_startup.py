@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -22,7 +24,7 @@ from tests.specs import detector_spec
 from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
 from utils.config import DataConfig, PhaseConfig, RunConfig
 from utils.errors import ConfigError, FileError
-from utils.progress import Quiet
+from utils.progress import Quiet, Reporter
 
 
 @pytest.mark.parametrize("weights", ["none", "imagenet"])
@@ -100,6 +102,22 @@ def test_epochs_that_phases_overrule_are_said(kind: Any) -> None:
         lines = startup.what_was_decided(config, replace(config, train=replace(config.train, precision="float32")))
         wanted = f"train.epochs: {epochs}: is not used: train.phases decides, and ends after epoch 60"
         assert (wanted in lines) == said
+
+
+@pytest.mark.parametrize(("chief", "told"), [(True, "x\ny\n"), (False, "y\n")])
+def test_of_several_workers_the_first_tells_of_the_run_and_each_of_its_own_trouble(
+    chief: bool, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(config: Any, folder: Path, reporter: Reporter, *_: object) -> None:
+        reporter.say("x")
+        reporter.warn("y")
+
+    log = io.StringIO()
+    monkeypatch.setattr(startup, "read_cluster", lambda: SimpleNamespace(chief=chief))
+    monkeypatch.setattr(startup, "start_run", start)
+    request: Any = SimpleNamespace(config=None, run_dir="", resume=False)
+    startup.requested_run(request, Reporter(log))
+    assert log.getvalue() == told
 
 
 def test_one_device_needs_no_mirrors() -> None:

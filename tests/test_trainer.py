@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import detection_task, pace, training
+from engine import detection_task, pace, training, waiting
 from engine.checkpoint import model_tensors, read_checkpoint
 from engine.detection_setup import DetectionSetup
 from engine.detection_task import DetectionTask
@@ -243,7 +243,7 @@ def test_the_graph_of_a_phase_is_no_part_of_its_pace(
     def later(seconds: float) -> None:
         clock[0] += seconds
 
-    for module in (pace, training):
+    for module in (pace, training, waiting):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     idle.at_trace = staticmethod(lambda weight: later(30.0 * (weight.numpy().item() in (0, STEPS))))
     idle.at_step = staticmethod(lambda weight: later(1.0))

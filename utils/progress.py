@@ -22,6 +22,10 @@ class Reporter:
         self.stream.write(text + "\n")
         self.stream.flush()
 
+    def warn(self, text: str) -> None:
+        """One line of what goes wrong here: of several workers each says its own."""
+        self.say(text)
+
     def track(self, items: Iterable[T], description: str, total: int | None = None, unit: str = "") -> Iterator[T]:
         """Yields ``items`` while showing how far along they are and how long is left."""
         if self.stream.isatty():
@@ -57,3 +61,11 @@ class Quiet(Reporter):
         """Just ``items``."""
         del description, total, unit
         yield from items
+
+
+class Follower(Quiet):
+    """Of several workers one that leaves the telling to the first, but for what goes wrong with itself."""
+
+    def warn(self, text: str) -> None:
+        """One line."""
+        Reporter.say(self, text)
