@@ -40,6 +40,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "more anchors a box (`loss.assignment_iou 0.25`)": ("--loss.assignment_iou", "0.25"),
     "more negatives (`loss.ignore_iou 0.7`)": ("--loss.ignore_iou", "0.7"),
     "statistics that follow faster (`model.batch_norm_momentum 0.9`)": ("--model.batch_norm_momentum", "0.9"),
+    "blocks left out (`model.stochastic_depth 0.2`)": ("--model.stochastic_depth", "0.2"),
     "photos as they are (`augment.enabled false`)": ("--augment.enabled", "false"),
     "averaged weights (`train.ema_decay 0.998`)": ("--train.ema_decay", "0.998"),
     "mosaic (`augment.mosaic 0.5`, last 5 epochs without)": ("--augment.mosaic", "0.5", "--augment.close_mosaic", "5"),
