@@ -17,6 +17,7 @@ from engine.outputs import save_picture
 from engine.resume_check import fingerprint
 from engine.run_directory import RunDirectory
 from engine.task import Measurement, Tensor
+from engine.waiting import Waiting
 from engine.workers import Workers
 from nets.classifier import classification_layer, classification_loss, freeze_features
 from utils.classification_metrics import evaluate_classes
@@ -101,6 +102,7 @@ class ClassificationTask:
         batches = data.validation_batches(batch_size, workers.shard)
         probabilities = np.zeros((len(val), len(self.spec.class_names)), np.float32)
         with workers.part():
+            batches = Waiting(workers.own_stop, reporter.warn).over(batches)
             tracked = reporter.track(batches, "measuring", -(-len(own) // batch_size))
             found = [self.classifier.probabilities(batch.images) for batch in tracked]
             if found:
@@ -108,9 +110,10 @@ class ClassificationTask:
         probabilities = workers.sum(probabilities).astype(np.float32)
         true_ids = np.array([image.class_id for image in val])
         metrics = evaluate_classes(probabilities, true_ids, self.spec.class_names)
-        if workers.chief:
-            save_confusion(metrics, run.plots / "confusion.png")
-            self._draw_mistakes(run, val, probabilities, true_ids, epoch)
+        with workers.part():
+            if workers.chief:
+                save_confusion(metrics, run.plots / "confusion.png")
+                self._draw_mistakes(run, val, probabilities, true_ids, epoch)
         return Measurement({"top1": metrics.top1, "top5": metrics.top5}, metrics.top1)
 
     def draw_batch(self, run: RunDirectory, batch: Batch) -> None:

@@ -118,14 +118,19 @@ class Dataset(ABC, Generic[SampleT]):
     def batch(self, samples: Sequence[SampleT], epoch: int, step: int) -> Batch:
         """The batch of ``samples``, the ``step``-th of ``epoch``."""
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches in an epoch. ConfigError when there is not even one."""
-        if len(self) < batch_size:
-            raise ConfigError(
-                f"batch size: {batch_size} images a step, of all devices and with train.accumulate: the list has only "
-                f"{len(self)} images; the largest batch that works is {len(self)}"
-            )
-        return len(self) // batch_size
+    def steps_per_epoch(self, images: int, accumulate: int = 1, devices: int = 1) -> int:
+        """Steps of ``images`` in an epoch. ConfigError when there is not even one, with the largest batch that works.
+
+        Such a step learns from ``accumulate`` batches, each shared by ``devices``.
+        """
+        if len(self) >= images:
+            return len(self) // images
+        most = len(self) // accumulate // devices * devices
+        advice = f"the largest batch that works is {most}" if most else "lower train.accumulate or take fewer devices"
+        raise ConfigError(
+            f"batch size: {images} images a step, of all devices and with train.accumulate: the list has only "
+            f"{len(self)} images; {advice}"
+        )
 
     def order(self, epoch: int) -> IntArray:
         """The order in which ``epoch`` visits the samples."""
@@ -259,7 +264,8 @@ class DetectionDataset(Dataset[Sample]):
 
     def _photo(self, index: int) -> LabelledView:
         record = self.records[index % len(self)]
-        image = read_image(record.image_path, ignore_exif=self.spec.ignore_exif)
+        with preparing(record.image_path):
+            image = read_image(record.image_path, ignore_exif=self.spec.ignore_exif)
         return LabelledView(image, record.boxes_xyxy, record.class_ids)
 
     def path(self, index: int) -> str:

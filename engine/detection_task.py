@@ -102,9 +102,10 @@ class DetectionTask:
         metrics, detections = evaluate_records(
             self.predictor, truths, batch_size=batch_size, reporter=reporter, workers=workers
         )
-        if workers.chief:
-            draw_predictions(run, truths, detections, epoch, self.spec.ignore_exif)
-            draw_precision_recall(run, metrics, epoch)
+        with workers.part():
+            if workers.chief:
+                draw_predictions(run, truths, detections, epoch, self.spec.ignore_exif)
+                draw_precision_recall(run, metrics, epoch)
         entries = {"map_50": metrics.voc_map_50, "coco_ap": metrics.coco_ap}
         return Measurement(entries, metrics.voc_map_50)
 

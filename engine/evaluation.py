@@ -90,7 +90,8 @@ def evaluate_records(
     detections: dict[str, Detections] = {}
     with nullcontext() if workers is None else workers.part(), closing(images):
         tracked = reporter.track(own, "measuring", total=len(own), unit=" images")
-        pairs = zip(tracked, Waiting(say=reporter.warn).over(images), strict=True)
+        waiting = Waiting(None if workers is None else workers.own_stop, reporter.warn)
+        pairs = zip(tracked, waiting.over(images), strict=True)
         while batch := list(islice(pairs, batch_size)):
             found = predictor.predict_batch([image for _, image in batch], score=SCORE, iou=IOU)
             for ((_, truth), _), one in zip(batch, found, strict=True):

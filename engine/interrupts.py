@@ -38,7 +38,7 @@ class StopRequest:
 
         Signals reach the request of this process alone, so work that several workers do in step goes on to its end.
         """
-        self.interrupts = True
+        before, self.interrupts = self.interrupts, True
         try:
             if not self.exit_code:
                 yield
@@ -47,7 +47,7 @@ class StopRequest:
             if not (self.exit_code and _comes_of_a_stop(error)):
                 raise
         finally:
-            self.interrupts = False
+            self.interrupts = before
         # Or they drop it.
         if self.exit_code:
             raise StoppedError

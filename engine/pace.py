@@ -19,6 +19,8 @@ TIMINGS = (
     *("seconds", "preparing_seconds", "measuring_seconds", "seconds_left"),
 )
 """Entries of an epoch that say how it went here and now: they differ from run to run."""
+UNFROZEN = 2.0
+"""Times that a step takes when the backbone learns too: 1.8 to 2.5 in docs/results.md."""
 
 
 class StepClock:
@@ -82,26 +84,37 @@ def is_measured(epoch: int, epochs: int, every: int) -> bool:
     return epoch == epochs or (every > 0 and epoch % every == 0)
 
 
-def seconds_left(history: Sequence[dict[str, Any]], phases: Sequence[PhaseConfig], eval_every: int) -> float | None:
-    """How long the epochs after ``history`` will take, as fast as its last epochs of their phase or of the one before.
+def seconds_left(
+    history: Sequence[dict[str, Any]], phases: Sequence[PhaseConfig], eval_every: int, input_size: int
+) -> float | None:
+    """How long the epochs after ``history`` will take: as fast as its last epochs of their phase.
 
+    Of a phase to come it is what ``_cost`` makes of the pace of the phase before, and the first graph once more.
     None while nothing is known: before the first epoch.
     """
-    epochs = phases[-1].until_epoch
-    if not history or history[-1].get("seconds") is None:
+    epochs, known = phases[-1].until_epoch, [entry for entry in history if entry.get("seconds") is not None]
+    if not known:
         return None
-    pace, total, begins = history[-1]["seconds"], 0.0, 0
-    graph = max(e.get("preparing_seconds", 0.0) for e in history)
+    pace, cost, total, begins = known[-1]["seconds"], 0.0, 0.0, 0
+    graph = max(entry.get("preparing_seconds", 0.0) for entry in history)
     for phase in phases:
-        done = [e["seconds"] for e in history[begins : phase.until_epoch] if e.get("seconds") is not None]
+        done = [entry["seconds"] for entry in known if begins <= entry["epoch"] < phase.until_epoch]
         # The first epoch of a phase has its first validation, whose graph is made, too.
-        recent = done[1:][-5:] or done
-        pace = sum(recent) / len(recent) if recent else pace
+        recent, before, cost = done[1:][-5:] or done, cost, _cost(phase, input_size)
+        if recent:
+            pace = sum(recent) / len(recent)
+        elif before:
+            pace *= cost / before
         total += pace * max(0, phase.until_epoch - max(begins, len(history))) + graph * (begins >= len(history))
         begins = phase.until_epoch
     measured = [e["measuring_seconds"] for e in history if e.get("measuring_seconds") is not None]
     times = sum(is_measured(epoch, epochs, eval_every) for epoch in range(len(history) + 1, epochs + 1))
     return total + times * (measured[-1] if measured else 0.0)
+
+
+def _cost(phase: PhaseConfig, input_size: int) -> float:
+    """What an epoch of ``phase`` takes against other phases, roughly: by the pixels, and by what learns."""
+    return (phase.input_size or input_size) ** 2 * (1.0 if phase.frozen_backbone else UNFROZEN)
 
 
 def as_time(seconds: float) -> str:
@@ -135,9 +148,11 @@ def epoch_line(entry: Mapping[str, Any], epochs: int, parts: Sequence[str], curv
     shares = ", ".join(f"{part} {entry[f'train_{part}']:.4f}" for part in parts)
     line = (
         f"epoch {entry['epoch'] + 1}/{epochs}: loss {entry['train_loss']:.4f} ({shares}), "
-        f"val {entry['val_loss']:.4f}, lr {entry['learning_rate']:.2e}, {entry['images_per_second']:.1f} images/s, "
-        f"{entry['data_wait']:.0%} waiting for data, {entry['memory_mib']:.0f} MiB"
+        f"val {entry['val_loss']:.4f}, lr {entry['learning_rate']:.2e}, "
     )
+    if entry["images_per_second"] is not None:
+        line += f"{entry['images_per_second']:.1f} images/s, {entry['data_wait']:.0%} waiting for data, "
+    line += f"{entry['memory_mib']:.0f} MiB"
     if "gpu_memory_mib" in entry:
         line += f", GPU {entry['gpu_memory_mib']:.0f} MiB"
     key, title = next(iter(curves.items()))

@@ -86,8 +86,11 @@ def run_on_ray(command: Sequence[str], workers: int | None, reporter: Reporter) 
     ray = _connected()
     count = workers or 0
     try:
+        machines = _machines(ray)
+        if not machines:
+            raise ConfigError("--cluster ray: no machine of the cluster offers a CPU core: start one that does")
         count = count or _most(ray)
-        share = shares([node["Resources"] for node in _machines(ray)], count)
+        share = shares([machine["Resources"] for machine in machines], count)
         unused = f"; GPUs that stay unused: {share.left}" if share.left else ""
         reporter.say(f"workers on Ray: {count}, each with CPU cores: {share.cpus}, GPUs: {share.gpus}{unused}")
         placed = ray.remote(Host).options(scheduling_strategy="SPREAD", num_cpus=share.cpus, num_gpus=share.gpus)

@@ -8,6 +8,8 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 HARMLESS = {"data.threads", "data.cache_mb"} | {
     f"train.{name}" for name in ("eval_every", "save_every", "save_minutes", "save_steps")
 }
@@ -59,6 +61,22 @@ def as_it_was(config: ConfigT, saved: Mapping[str, Any]) -> ConfigT:
         **sizes,
     )
     return dataclasses.replace(config, train=known)  # type: ignore[type-var]
+
+
+def common_start(
+    spec: Any, fingerprints: Mapping[str, str], config: Any, step: int, weights: Mapping[str, np.ndarray]
+) -> bytes:
+    """What several workers must have alike before ``step``: what is built, data, config and weights.
+
+    Files may lie elsewhere on each machine, and a machine may have threads of its own.
+    """
+    sections = dataclasses.asdict(config)
+    data = {name: value for name, value in sections.pop("data").items() if not isinstance(value, str)}
+    own = {name: value for name, value in data.items() if f"data.{name}" not in HARMLESS}
+    # Of the model's section ``spec`` and the weights have what counts.
+    del sections["model"]
+    text = json.dumps([spec.to_dict(), dict(fingerprints), sections, own, step], sort_keys=True)
+    return text.encode() + b"".join(weights[name].tobytes() for name in sorted(weights))
 
 
 def changed_classes(source: str, before: Sequence[str], now: Sequence[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -21,6 +20,7 @@ from engine.memory import within_memory
 from engine.pace import StepClock, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
 from engine.plan import phases
 from engine.position import Position, TrainingSummary
+from engine.resume_check import common_start
 from engine.run_directory import EpochMetrics, RunDirectory
 from engine.schedule import Schedule, phase_schedule
 from engine.task import Config, Task
@@ -49,8 +49,9 @@ class Trainer:
         self.average = WeightAverage(task.model, decay, strategy) if decay > 0 else None
         self.step_files: tuple[str, ...] = ()
         self._optimizer_state: dict[str, np.ndarray] | None = None
+        several = config.train.accumulate, strategy.num_replicas_in_sync
         for phase in self.phases:
-            task.train_data.steps_per_epoch(self._images_per_step(phase))
+            task.train_data.steps_per_epoch(self._images_per_step(phase), *several)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a training checkpoint: weights, and where the run stood."""
@@ -105,9 +106,8 @@ class Trainer:
         elif self._optimizer_state is not None:
             learner.restore_optimizer(self._optimizer_state)
         self._optimizer_state = None
-        schedule = phase_schedule(self.config.train, self._images_per_step(phase), self.epochs)
-        sides = self.task.train_data.at_size(phase.input_size).sides
-        images = self._images_per_step(phase)
+        images, sides = self._images_per_step(phase), self.task.train_data.at_size(phase.input_size).sides
+        schedule = phase_schedule(self.config.train, images, self.epochs)
         measured = self.task.spec.input_size
         self.reporter.say(phase_line(number, self.phases, self.position.epoch, images, sides, measured))
         while self.position.epoch < phase.until_epoch and not self.stop.made and not self._stopped_early():
@@ -164,12 +164,14 @@ class Trainer:
                 self._save_if_due(learner)
                 clock.tick()
         (seconds, preparing), done = clock.read(), position.epoch_step
+        # Gone on with after its last step there was nothing to time.
+        speed = (done - first) * batch_size / seconds if done > first else None
         return {
             "epoch": position.epoch,
             "frozen_backbone": phase.frozen_backbone,
             "learning_rate": self._rate(schedule, max(done - 1, 0), steps),
-            "images_per_second": (done - first) * batch_size / seconds,
-            "data_wait": waiting.seconds / seconds,
+            "images_per_second": speed,
+            "data_wait": waiting.seconds / seconds if done > first else None,
             "preparing_seconds": preparing,
             **memory_in_use(),
             "dropped_boxes": position.epoch_dropped,
@@ -204,7 +206,8 @@ class Trainer:
         position.epoch_step, position.epoch_dropped = 0, 0
         position.epoch_sums = [0.0] * len(self.parts)
         position.history.append(entry)
-        entry["seconds_left"] = seconds_left(position.history, self.phases, self.config.train.eval_every)
+        every, size = self.config.train.eval_every, self.task.spec.input_size
+        entry["seconds_left"] = seconds_left(position.history, self.phases, every, size)
         if self.workers.chief:
             self.run.write_metrics(position.history)
             self.run.log_scalars(entry)
@@ -275,11 +278,8 @@ class Trainer:
         self.saved_at = time.monotonic()
 
     def _start(self) -> bytes:
-        """What must be the same on all workers before the first step."""
-        described = [self.task.spec.to_dict(), dict(self.task.fingerprints), dataclasses.asdict(self.config.train)]
-        weights = self._weights()
-        text = json.dumps([described, self.position.step], sort_keys=True)
-        return text.encode() + b"".join(weights[name].tobytes() for name in sorted(weights))
+        task, step = self.task, self.position.step
+        return common_start(task.spec, task.fingerprints, self.config, step, self._weights())
 
     def _weights(self) -> dict[str, np.ndarray]:
         """The model's tensors. DivergedError when one is not a number."""

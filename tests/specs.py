@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from utils.config import DetectorSpec
+from utils.command_line import parse, run_config, run_config_parser
+from utils.config import DetectorSpec, RunConfig
 from utils.recipe_config import LossConfig
 
 ANCHORS = (
@@ -34,3 +35,9 @@ def detector_spec(**changes: Any) -> DetectorSpec:
         "decode": "exp",
     }
     return DetectorSpec(**{**values, **changes})
+
+
+def config_from(*words: str) -> RunConfig:
+    """What a command line of train.py asks for."""
+    parser = run_config_parser("")
+    return run_config(parser, parse(parser, words), RunConfig)

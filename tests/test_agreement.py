@@ -14,7 +14,9 @@ import tensorflow as tf
 
 from engine.dataset import Batch, Shard
 from engine.interrupts import StoppedError, StopRequest
+from engine.resume_check import common_start
 from engine.workers import Workers, noticing_losses
+from tests.specs import config_from, detector_spec
 from utils.cluster import Cluster
 from utils.errors import ConfigError, DataError, LostWorkerError
 
@@ -119,6 +121,35 @@ def test_workers_that_differ_are_refused_and_named() -> None:
     for error in both(lambda worker: worker.refuse_differences(lambda: bytes([worker.cluster.index]))):
         assert isinstance(error, ConfigError)
         assert str(error).startswith("worker 1 (b:2): config, data, weights or packages: not those of worker 0 (a:1)")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--loss.box_weight", "0.125"),
+        ("--augment.mosaic", "0.5"),
+        ("--data.balance_classes", "0.5"),
+        ("--data.ignore_exif", "true"),
+        ("--train.save_steps", "7"),
+        ("--train.phases", "[{until_epoch: 8, batch_size: 4, frozen_backbone: false}]"),
+    ],
+)
+def test_workers_begin_alike(words: tuple[str, str]) -> None:
+    spec, data, weights = detector_spec(), {"data.train": "a"}, {"a": np.zeros(3, np.float32)}
+
+    def start(*words: str) -> bytes:
+        return common_start(spec, data, config_from(*words), 0, weights)
+
+    assert start(*words) != start()
+    # Each machine has its own folders and threads.
+    assert start("--data.threads", "3", "--data.train", "x.txt", "--model.anchors", "y.txt") == start()
+    for other in (
+        (detector_spec(input_size=64), data, 0, weights),
+        (spec, {"data.train": "b"}, 0, weights),
+        (spec, data, 1, weights),
+        (spec, data, 0, {"a": np.ones(3, np.float32)}),
+    ):
+        assert common_start(*other[:2], config_from(), *other[2:]) != start()
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from engine import evaluation
+from engine.dataset import Shard
+from engine.evaluation import evaluate_records
 from engine.interrupts import StoppedError, stop_on_signals
 from engine.workers import Workers
+from tests.evaluation_data import truth
+from tests.specs import detector_spec
 from utils import at_work
 from utils.at_work import at_work_on, files_at_work, leave_hanging_files
 
@@ -36,6 +42,14 @@ def test_a_file_that_hangs_is_named_and_given_up(capsys: pytest.CaptureFixture[s
     assert files_at_work() == ()
 
 
+def test_a_file_within_another_is_the_one_at_work_until_it_is_done() -> None:
+    with at_work_on("a.png"):
+        with at_work_on("b.png"):
+            assert files_at_work() == ("b.png",)
+        assert files_at_work() == ("a.png",)
+    assert files_at_work() == ()
+
+
 def test_what_is_merely_slow_is_waited_for() -> None:
     def work() -> None:
         for number in range(8):
@@ -48,6 +62,29 @@ def test_what_is_merely_slow_is_waited_for() -> None:
         time.sleep(0.001)
     leave_hanging_files(0)
     thread.join()
+
+
+def test_of_several_workers_the_one_that_measures_on_a_hung_disk_heeds_a_signal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answer, predictor = threading.Event(), SimpleNamespace(spec=detector_spec())
+
+    def hang(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        answer.wait(10)
+
+    several = Workers.__new__(Workers)
+    several.alone, several.shard = False, Shard(0, 2)
+    monkeypatch.setattr(
+        several, "agree", lambda error=None: setattr(several.stop, "exit_code", several.own_stop.exit_code)
+    )
+    monkeypatch.setattr(evaluation, "decoded_ahead", lambda *_, **__: (hang() for _ in range(1)))
+    samples = [(tmp_path / "0.png", truth("0"))]
+    with stop_on_signals() as own:
+        several.listen(own)
+        with pytest.raises(StoppedError):
+            evaluate_records(predictor, samples, workers=several)
+    assert several.stop.exit_code == 143
 
 
 def test_of_several_workers_the_one_that_waits_for_its_disk_heeds_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:

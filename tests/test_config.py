@@ -11,17 +11,12 @@ from engine.plan import detector_spec as resolve
 from engine.plan import smallest_input
 from engine.run_directory import RunDirectory
 from tests.conftest import ROOT
-from tests.specs import detector_spec
+from tests.specs import config_from, detector_spec
 from utils.classifier_config import ClassifierModelConfig, ClassifierRunConfig
-from utils.command_line import parse, read_run_config, run_config, run_config_parser, training_request
+from utils.command_line import read_run_config, run_config_parser, training_request
 from utils.config import DetectorSpec, ModelConfig, PhaseConfig, RunConfig, TrainConfig, multi_scale_sides
 from utils.errors import ConfigError
 from utils.recipe_config import LossConfig
-
-
-def config_from(*words: str) -> RunConfig:
-    parser = run_config_parser("")
-    return run_config(parser, parse(parser, words), RunConfig)
 
 
 def test_command_line_overrides_the_recipe_which_overrides_the_defaults(tmp_path: Path) -> None:

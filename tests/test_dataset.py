@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ from engine.dataset import DetectionDataset, Shard
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
 from utils.errors import ConfigError, DataError
-from utils.images import read_for_detector
+from utils.images import read_for_detector, read_image
 from utils.letterbox import place, resize_into
 from utils.recipe_config import AugmentConfig, LossConfig
 from utils.targets import assign
@@ -119,6 +121,21 @@ def test_fewer_images_than_a_batch_is_an_error_naming_the_largest_that_works(rec
     assert dataset(records).steps_per_epoch(7) == 1
 
 
+@pytest.mark.parametrize(
+    ("accumulate", "devices", "advice"),
+    [
+        (2, 1, "works is 3"),
+        (1, 2, "works is 6"),
+        (1, 4, "works is 4"),
+        (2, 3, "works is 3"),
+        (8, 1, "train.accumulate"),
+    ],
+)
+def test_the_largest_batch_is_one_that_works(records, accumulate: int, devices: int, advice: str) -> None:
+    with pytest.raises(ConfigError, match=advice):
+        dataset(records).steps_per_epoch(8, accumulate, devices)
+
+
 def test_an_image_that_vanished_is_named(records, tmp_path: Path) -> None:
     gone = draw_photo(tmp_path / "gone.png", 1)
     Path(gone.image_path).unlink()
@@ -133,6 +150,20 @@ def test_what_ends_a_thread_is_named_with_its_file(records, monkeypatch: pytest.
     monkeypatch.setattr("engine.dataset.read_image", broken)
     with pytest.raises(DataError, match=r"0\.png: RuntimeError: no decoder left"):
         list(dataset(records[:1]).validation_batches(1))
+
+
+def test_of_several_photos_in_a_sample_the_one_that_ends_the_thread_is_named(
+    records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: str, **options: Any) -> np.ndarray:
+        if path == records[1].image_path:
+            raise RuntimeError("no decoder left")
+        return read_image(path, **options)
+
+    monkeypatch.setattr("engine.dataset.read_image", read)
+    mixed = DetectionDataset(records[:2], SPEC, LossConfig(), AugmentConfig(mosaic=1.0), seed=3)
+    with pytest.raises(DataError, match=rf"{re.escape(records[1].image_path)}: RuntimeError: no decoder left"):
+        list(mixed.training_batches(0, 2))
 
 
 def test_memory_that_runs_out_in_a_thread_is_no_fault_of_the_image(records, monkeypatch: pytest.MonkeyPatch) -> None:

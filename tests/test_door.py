@@ -159,6 +159,18 @@ def test_a_signal_ends_what_it_may_interrupt_whatever_libraries_make_of_that(wor
         assert stop.exit_code == 143
 
 
+def test_work_within_work_that_may_be_interrupted_leaves_it_so() -> None:
+    def work(stop: StopRequest) -> None:
+        with stop.interrupting():
+            with stop.interrupting():
+                pass
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail("went on")
+
+    with stop_on_signals() as stop, pytest.raises(StoppedError):
+        work(stop)
+
+
 def test_what_may_be_interrupted_keeps_its_own_errors() -> None:
     with stop_on_signals() as stop:
         with pytest.raises(TypeError), stop.interrupting():

@@ -8,44 +8,62 @@ import pytest
 import tensorflow as tf
 
 from engine import pace
-from engine.pace import StepClock, as_time, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
+from engine.pace import UNFROZEN, StepClock, as_time, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
 from engine.waiting import Waiting
 from utils.config import PhaseConfig
 
 PHASES = (PhaseConfig(4, 8, True), PhaseConfig(10, 8, False))
+ALIKE = (PhaseConfig(4, 8, False), PhaseConfig(10, 8, False))
 
 
 def epochs(*seconds: float | None, measuring: dict[int, float] | None = None) -> list[dict[str, Any]]:
-    history: list[dict[str, Any]] = [{"seconds": one} for one in seconds]
+    history: list[dict[str, Any]] = [{"epoch": epoch, "seconds": one} for epoch, one in enumerate(seconds)]
     for epoch, one in (measuring or {}).items():
         history[epoch]["measuring_seconds"] = one
     return history
 
 
+def left(history: list[dict[str, Any]], phases: tuple[PhaseConfig, ...] = ALIKE, every: int = 0) -> float | None:
+    return seconds_left(history, phases, every, 416)
+
+
 def test_before_the_first_epoch_nothing_is_known() -> None:
-    assert seconds_left([], PHASES, 0) is None
+    assert left([]) is None
     # Of an epoch gone on with only a part was timed.
-    assert seconds_left(epochs(None), PHASES, 0) is None
+    assert left(epochs(None)) is None
 
 
 def test_the_first_epoch_of_a_phase_counts_only_while_it_is_alone() -> None:
-    assert seconds_left(epochs(30), PHASES, 0) == 30 * 9
-    assert seconds_left(epochs(30, 2, 4), PHASES, 0) == 3 * 7
-    assert seconds_left(epochs(30, 2, 2, 2, 50), PHASES, 0) == 50 * 5
-    assert seconds_left(epochs(30, 2, 2, 2, 50, 8), PHASES, 0) == 8 * 4
-    assert seconds_left(epochs(30, 2, 2, 2, 50, *[8] * 5), PHASES, 0) == 0
+    assert left(epochs(30)) == 30 * 9
+    assert left(epochs(30, 2, 4)) == 3 * 7
+    assert left(epochs(30, 2, 2, 2, 50)) == 50 * 5
+    assert left(epochs(30, 2, 2, 2, 50, 8)) == 8 * 4
+    assert left(epochs(30, 2, 2, 2, 50, *[8] * 5)) == 0
+
+
+def test_an_epoch_that_was_gone_on_with_leaves_the_others_to_go_by() -> None:
+    assert left(epochs(30, 2, 4, None)) == 3 * 6
+    assert left(epochs(30, 2, 2, 2, None)) == 2 * 5
+
+
+def test_a_phase_to_come_takes_more_where_more_is_learned_or_seen() -> None:
+    assert left(epochs(30, 2, 2), PHASES) == 2 + 2 * UNFROZEN * 6
+    assert left(epochs(30, 2, 2, 2, 50), PHASES) == 50 * 5
+    growing = (PhaseConfig(2, 4, False, 208), PhaseConfig(4, 4, False), PhaseConfig(6, 4, False, 832))
+    assert left(epochs(3), growing) == 3 + 12 * 2 + 48 * 2
+    assert left(epochs(3, 3, 20, 10), growing) == 40 * 2
 
 
 def test_the_graphs_of_later_phases_are_still_to_come() -> None:
     begun = epochs(2)
     begun[0]["preparing_seconds"] = 30.0
-    assert seconds_left(begun, PHASES, 0) == 2 * 9 + 30
-    assert seconds_left([*begun, *epochs(2, 2, 2, 2)], PHASES, 0) == 2 * 5
+    assert left(begun) == 2 * 9 + 30
+    assert left([*begun, *epochs(2, 2, 2, 2, 2)[1:]]) == 2 * 5
 
 
 def test_measuring_counts_as_often_as_it_will_come() -> None:
     # Every 3 epochs of 10 and after the last: 3, 6, 9, 10, of which one is done.
-    assert seconds_left(epochs(1, 1, 1, measuring={2: 7}), PHASES, 3) == 7 + 3 * 7
+    assert left(epochs(1, 1, 1, measuring={2: 7}), every=3) == 7 + 3 * 7
     assert [epoch for epoch in range(1, 11) if is_measured(epoch, 10, 3)] == [3, 6, 9, 10]
     assert [epoch for epoch in range(1, 11) if is_measured(epoch, 10, 0)] == [10]
 
@@ -97,6 +115,8 @@ def test_the_line_of_an_epoch_says_what_is_left_and_what_was_measured() -> None:
     known = {**entry, "map_50": 0.5, "seconds_left": 61.0}
     assert epoch_line(known, 3, ["box"], curves) == f"{line}, mAP@0.5 0.5000, 1 min 1 s left"
     assert epoch_line({**entry, "gpu_memory_mib": 900.2}, 3, ["box"], curves) == f"{line}, GPU 900 MiB"
+    nothing_timed = {**entry, "images_per_second": None, "data_wait": None}
+    assert epoch_line(nothing_timed, 3, ["box"], curves) == line.replace("20.0 images/s, 25% waiting for data, ", "")
 
 
 def test_memory_in_use_is_that_of_the_fullest_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,6 +194,18 @@ def test_gpus_that_do_not_go_round_are_hidden_from_all(
     assert [host.variables.get("CUDA_VISIBLE_DEVICES") for host in hosts] == ["-1" if hidden else None] * 2
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_cluster_without_a_core_is_said(monkeypatch: pytest.MonkeyPatch, workers: int | None) -> None:
+    class Cluster(FakeRay):
+        exceptions = SimpleNamespace(GetTimeoutError=KeyError, ActorUnschedulableError=KeyError, RayError=KeyError)
+        nodes = staticmethod(lambda: [{"Alive": True, "Resources": {"CPU": 0.0}}])
+        shutdown = staticmethod(lambda: None)
+
+    monkeypatch.setattr(ray_workers, "_connected", lambda: Cluster)
+    with pytest.raises(ConfigError, match="no machine of the cluster offers a CPU core"):
+        ray_workers.run_on_ray(["train.py"], workers, Quiet())
+
+
 def test_who_notices_a_failure_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_workers, "LOOK_EVERY_S", 0.01)
     noticing, failing = FakeHost(4, looks=3), FakeHost(2)

@@ -111,3 +111,4 @@ def test_the_first_batch_and_the_validation_are_drawn(tmp_path: Path, objects: i
     draw_precision_recall(run, evaluate([truth for _, truth in truths], found, spec.class_names, 0.5), epoch=0)
     for name in ("first_batch.jpg", "validation.jpg", "precision_recall.png"):
         assert read_image(run.plots / name).std() > 0
+        assert name.rpartition(".")[0].encode() in events(run)

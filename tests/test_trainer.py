@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from engine import detection_task, pace, training, waiting
 from engine.checkpoint import model_tensors, read_checkpoint
+from engine.dataset import DetectionDataset
 from engine.detection_setup import DetectionSetup
 from engine.detection_task import DetectionTask
 from engine.evaluation import Evaluation
@@ -22,6 +23,7 @@ from engine.interrupts import StopRequest, stop_on_signals
 from engine.run_directory import RunDirectory
 from engine.task import Measurement
 from engine.training import Trainer
+from engine.workers import Workers
 from tests.drawn_data import draw_photo
 from tests.runs_watched import Heard
 from tests.specs import detector_spec
@@ -101,6 +103,17 @@ def trainer(folder: Path, objects: int = 1, val: list[Record] | None = None, **t
 
 def steps_in(path: Path) -> float:
     return read_checkpoint(path).tensors["model/dense/kernel"].item()
+
+
+def test_what_a_run_begins_with_is_what_all_workers_must_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[bytes] = []
+    monkeypatch.setattr(Workers, "refuse_differences", lambda self, what: begun.append(what()))
+    for folder, epochs, weight in (("a", 1, 0.0), ("b", 1, 0.0), ("c", 2, 0.0), ("d", 1, 1.0)):
+        own = trainer(tmp_path / folder, epochs=epochs)
+        own.task.model.weights[0].assign([[weight]])
+        own.fit()
+    assert begun[0] == begun[1]
+    assert len(set(begun)) == 3
 
 
 def test_without_objects_to_find_the_newest_weights_are_the_best(tmp_path: Path) -> None:
@@ -232,7 +245,13 @@ def test_a_signal_does_not_wait_for_a_measurement(tmp_path: Path, monkeypatch: p
     again = trainer(tmp_path)
     again.restore(read_checkpoint(last))
     again.fit()
-    assert [entry["map_50"] for entry in again.run.read_metrics()] == [0.0, 0.0]
+    entries = again.run.read_metrics()
+    assert [entry["map_50"] for entry in entries] == [0.0, 0.0]
+    # Of the first epoch no step was left, whose speed could be told.
+    assert [(entry["images_per_second"] is None, entry["data_wait"] is None) for entry in entries] == [
+        (True, True),
+        (False, False),
+    ]
 
 
 def test_the_graph_of_a_phase_is_no_part_of_its_pace(
@@ -253,7 +272,29 @@ def test_the_graph_of_a_phase_is_no_part_of_its_pace(
     assert [entry["seconds"] for entry in entries] == [STEPS] * 3
     assert [entry["images_per_second"] for entry in entries] == [2.0] * 3
     # Of two epochs and a graph, of one epoch, of nothing.
-    assert [entry["seconds_left"] for entry in entries] == [2 * STEPS + 30, STEPS, 0]
+    assert [entry["seconds_left"] for entry in entries] == [2 * pace.UNFROZEN * STEPS + 30, STEPS, 0]
+
+
+def test_what_data_is_waited_for_is_a_share_of_the_time(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, read = [0.0], DetectionDataset.training_batches
+
+    def later(seconds: float) -> None:
+        clock[0] += seconds
+
+    def slow(*arguments: Any) -> Any:
+        for batch in read(*arguments):
+            later(1.0)
+            yield batch
+
+    for module in (pace, training, waiting):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(DetectionDataset, "training_batches", slow)
+    idle.at_step = staticmethod(lambda weight: later(3.0))
+    trainer(tmp_path).fit()
+    entries = RunDirectory(tmp_path / "run").read_metrics()
+    assert [(entry["data_wait"], entry["images_per_second"]) for entry in entries] == [(0.25, 0.5)] * 2
 
 
 def test_a_stop_asked_for_while_validating_takes_no_further_step(tmp_path: Path, idle: type[IdleLearner]) -> None:

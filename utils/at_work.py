@@ -17,11 +17,16 @@ _FILES: dict[int, str] = {}
 @contextmanager
 def at_work_on(path: str) -> Iterator[None]:
     """Around the preparing of a file by this thread."""
-    _FILES[threading.get_ident()] = path
+    thread = threading.get_ident()
+    around = _FILES.get(thread)
+    _FILES[thread] = path
     try:
         yield
     finally:
-        del _FILES[threading.get_ident()]
+        if around is None:
+            del _FILES[thread]
+        else:
+            _FILES[thread] = around
 
 
 def files_at_work() -> tuple[str, ...]:
