@@ -202,6 +202,19 @@ def test_a_folder_that_cannot_be_written_to_is_a_problem(
     assert f"{tmp_path}: cannot be written to: give another --run-dir" in capsys.readouterr().out
 
 
+def test_a_machine_that_is_too_small_is_a_problem_and_so_is_slow_data(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dry_run, "usable_memory_mib", lambda: 10.0)
+    monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    monkeypatch.setattr(Learner, "train_step", lambda *_: np.ones(2, np.float32))
+    assert dry("--data", str(data), "--run-dir", str(tmp_path / "run")) == 0
+    problems = capsys.readouterr().out.partition("problems:\n")[2]
+    assert re.search(r"memory: \d+ MiB of the 10 MiB that may be used here are used", problems)
+    assert re.search(rf"{tmp_path}: 0 MiB are free: the checkpoints need \d+ MiB", problems)
+    assert re.search(r"batch 6: its data takes longer \(\S+ s\) than the step", problems)
+
+
 def test_what_would_end_the_run_ends_the_trial_with_the_same_code(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
