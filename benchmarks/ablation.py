@@ -41,6 +41,17 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "more negatives (`loss.ignore_iou 0.7`)": ("--loss.ignore_iou", "0.7"),
     "statistics that follow faster (`model.batch_norm_momentum 0.9`)": ("--model.batch_norm_momentum", "0.9"),
     "blocks left out (`model.stochastic_depth 0.2`)": ("--model.stochastic_depth", "0.2"),
+    "rate 0.001 (`train.learning_rate 0.001`)": ("--train.learning_rate", "0.001"),
+    "momentum 0.9 (`train.momentum 0.9`)": ("--train.momentum", "0.9"),
+    "boxes count half (`loss.box_weight 1`)": ("--loss.box_weight", "1"),
+    "classes count twice (`loss.class_weight 1`)": ("--loss.class_weight", "1"),
+    "scaled by 0.25 to 2 (`augment.scale_min 0.25`, `scale_max 2`)": (
+        *("--augment.scale_min", "0.25", "--augment.scale_max", "2"),
+    ),
+    "more colours (`augment.hue 0.1`, `saturation 0.7`, `value 0.4`)": (
+        *("--augment.hue", "0.1", "--augment.saturation", "0.7", "--augment.value", "0.4"),
+    ),
+    "more proportions (`augment.aspect_jitter 0.3`)": ("--augment.aspect_jitter", "0.3"),
     "photos as they are (`augment.enabled false`)": ("--augment.enabled", "false"),
     "averaged weights (`train.ema_decay 0.998`)": ("--train.ema_decay", "0.998"),
     "mosaic (`augment.mosaic 0.5`, last 5 epochs without)": ("--augment.mosaic", "0.5", "--augment.close_mosaic", "5"),
