@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from engine import waiting
 from engine.checkpoint import classifier_spec_of, detector_spec_of, read_checkpoint, save_checkpoint
+from engine.classification_data import ClassificationDataset
 from engine.classification_run import measure_images
 from engine.classification_setup import ClassificationSetup, initial_classifier
 from engine.classifier import Classifier, load_classifier
@@ -19,6 +24,7 @@ from engine.inference import Predictor
 from engine.learner import Learner
 from engine.run_directory import RunDirectory
 from engine.startup import resume_run, start_run
+from engine.workers import Workers
 from nets.classifier import build_classifier_of, classification_layer
 from nets.layers import SeededDropout
 from tests.labelled_folders import CLASSES, draw_folders
@@ -106,6 +112,28 @@ def test_the_measured_classifier_is_the_saved_one(finished: Path, data: Path) ->
     )
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert metrics.top1 == max(entry["top1"] for entry in history(finished))
+
+
+def test_photos_that_measuring_waits_for_are_told_of(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "STALLED_S", 0.05)
+    strategy, told, sample = tf.distribute.get_strategy(), threading.Event(), ClassificationDataset.sample
+
+    class Listening(Quiet):
+        def warn(self, text: str) -> None:
+            assert re.search(r"still waiting for \S+\.png", text)
+            told.set()
+
+    def slow(*arguments: Any) -> Any:
+        assert told.wait(10)
+        return sample(*arguments)
+
+    setup = ClassificationSetup(config(data))
+    task = setup.task(setup.spec(), "none", strategy, Quiet())
+    monkeypatch.setattr(ClassificationDataset, "sample", slow)
+    task.measure(4, RunDirectory(tmp_path / "run"), 0, Listening(), Workers(strategy))
+    assert told.is_set()
 
 
 def test_labels_are_smoothed_in_training_alone(data: Path) -> None:
