@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,7 @@ from engine.checkpoint import read_checkpoint
 from engine.detection_task import DetectionTask
 from engine.devices import forward
 from engine.inference import Predictor
+from engine.learner import Learner
 from engine.pace import TIMINGS
 from engine.run_directory import RunDirectory
 from engine.startup import resume_run, start_run
@@ -47,13 +49,20 @@ def share_a_batch(strategy: tf.distribute.Strategy) -> None:
     for count in (1, 2, 5):
         for level, expected in model(photos[:count], training=False).items():
             np.testing.assert_allclose(shared(photos[:count])[level], expected, rtol=0, atol=1e-3)
-    before, seen = shared(photos), Predictor(model, spec).objectness(photos)
+
+    def halves(outputs: dict[str, tf.Tensor], *_: object, **__: object) -> list[tf.Tensor]:
+        return [tf.reduce_sum(outputs["P3"][:3]), tf.reduce_sum(outputs["P3"][3:])]
+
+    learner = SimpleNamespace(model=model, task=SimpleNamespace(loss=halves), _l2=lambda: 0.0)
+    validated = tf.function(partial(Learner._validation_parts, learner))
+    before, seen, parts = shared(photos), Predictor(model, spec).objectness(photos), validated(photos, {})
     for weight in model.trainable_variables:
         second = strategy.experimental_local_results(weight.value)[1]
         second.assign(2 * second)
     for level, after in shared(photos).items():
         moved = np.any(after != before[level], axis=(1, 2, 3))
         assert moved.tolist() == [False] * 3 + [True] * 2
+    assert (validated(photos, {}) != parts).numpy().tolist() == [False, True, False]
     # What measures shares its batches out.
     for level, other in zip(seen, Predictor(model, spec).objectness(photos), strict=True):
         assert np.any(level != other, axis=(1, 2)).tolist() == [False] * 3 + [True] * 2
