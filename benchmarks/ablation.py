@@ -54,6 +54,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "more proportions (`augment.aspect_jitter 0.3`)": ("--augment.aspect_jitter", "0.3"),
     "photos as they are (`augment.enabled false`)": ("--augment.enabled", "false"),
     "averaged weights (`train.ema_decay 0.998`)": ("--train.ema_decay", "0.998"),
+    "no average (`train.ema_decay 0`)": ("--train.ema_decay", "0"),
     "mosaic (`augment.mosaic 0.5`, last 5 epochs without)": ("--augment.mosaic", "0.5", "--augment.close_mosaic", "5"),
     "mosaic of photos at full size (`augment.mosaic_scale 1` besides)": (
         *("--augment.mosaic", "0.5", "--augment.mosaic_scale", "1", "--augment.close_mosaic", "5"),
