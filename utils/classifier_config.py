@@ -46,7 +46,7 @@ class ClassifierModelConfig:
     crop_fraction: float = 0.875
     """With crop: the side of the middle square as a share of the photo's shorter side."""
     stochastic_depth: float = 0.2
-    """EfficientNets: share of training steps that skip the last block (earlier ones less); 0 for short runs."""
+    """EfficientNets: share of training steps that skip the last block (earlier ones less)."""
     batch_norm_momentum: float = 0.97
     """How slowly the BatchNorm statistics follow; 0.99 is Keras' own, and too slow for short runs."""
 

@@ -70,7 +70,7 @@ class ModelConfig:
     prior_probability: float = 0.01
     """Objectness that an untrained detector gives every slot (arXiv:1708.02002); 0 leaves the biases at zero."""
     stochastic_depth: float = 0.2
-    """EfficientNets: share of training steps that skip the last block (earlier ones less); 0 for short runs."""
+    """EfficientNets: share of training steps that skip the last block (earlier ones less)."""
     batch_norm_momentum: float = 0.97
     """How slowly the BatchNorm statistics follow; 0.99 is Keras' own, and too slow for short runs."""
 
