@@ -198,6 +198,7 @@ def test_the_reference_recipe_is_the_documented_one() -> None:
         balance=(4.0, 1.0, 0.4),
     )
     assert (config.model.decode, config.model.prior_probability, config.model.batch_norm_momentum) == ("exp", 0, 0.99)
+    assert (config.augment.scale_min, config.augment.scale_max) == (0.25, 2.0)
     train = config.train
     assert (train.optimizer, train.learning_rate, train.momentum, train.head_l2) == ("sgd", 0.01, 0.937, 5e-4)
     assert (train.scale_learning_rate, train.schedule_by, train.clip_norm) == (True, "epoch", 0)

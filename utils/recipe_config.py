@@ -12,9 +12,9 @@ class AugmentConfig:
 
     enabled: bool = True
     """Whether photos are varied at all."""
-    scale_min: float = 0.25
+    scale_min: float = 0.7
     """Smallest size of the photo in the input, as a factor of the fitting size."""
-    scale_max: float = 2.0
+    scale_max: float = 1.5
     """Largest such factor; above 1 the photo is cropped."""
     aspect_jitter: float = 0.3
     """The proportions change by up to (1 + j) / (1 - j)."""
