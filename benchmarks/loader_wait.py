@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.loader import drawn_records, training_data
-from engine.pace import Waiting
+from engine.waiting import Waiting
 
 EPOCH_IMAGES = 4096
 

@@ -110,10 +110,12 @@ class ClassificationTask:
         probabilities = workers.sum(probabilities).astype(np.float32)
         true_ids = np.array([image.class_id for image in val])
         metrics = evaluate_classes(probabilities, true_ids, self.spec.class_names)
-        with workers.part():
-            if workers.chief:
-                save_confusion(metrics, run.plots / "confusion.png")
-                self._draw_mistakes(run, val, probabilities, true_ids, epoch)
+
+        def draw() -> None:
+            save_confusion(metrics, run.plots / "confusion.png")
+            self._draw_mistakes(run, val, probabilities, true_ids, epoch)
+
+        workers.on_chief(draw)
         return Measurement({"top1": metrics.top1, "top5": metrics.top5}, metrics.top1)
 
     def draw_batch(self, run: RunDirectory, batch: Batch) -> None:

@@ -102,10 +102,12 @@ class DetectionTask:
         metrics, detections = evaluate_records(
             self.predictor, truths, batch_size=batch_size, reporter=reporter, workers=workers
         )
-        with workers.part():
-            if workers.chief:
-                draw_predictions(run, truths, detections, epoch, self.spec.ignore_exif)
-                draw_precision_recall(run, metrics, epoch)
+
+        def draw() -> None:
+            draw_predictions(run, truths, detections, epoch, self.spec.ignore_exif)
+            draw_precision_recall(run, metrics, epoch)
+
+        workers.on_chief(draw)
         entries = {"map_50": metrics.voc_map_50, "coco_ap": metrics.coco_ap}
         return Measurement(entries, metrics.voc_map_50)
 

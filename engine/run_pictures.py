@@ -15,7 +15,7 @@ from utils.config import DetectorSpec
 from utils.contact_sheet import contact_sheet
 from utils.draw import draw_boxes
 from utils.files import replacing
-from utils.images import read_image
+from utils.images import preparing, read_image
 from utils.metric_curves import overview_figure
 from utils.metric_plots import save_figure
 from utils.metrics import Metrics
@@ -48,7 +48,8 @@ def draw_predictions(
     for index in chosen:
         path, truth = truths[index]
         found = detections[truth.image_id].above(SHOWN_SCORE)
-        pictures.append(found.draw(read_image(path, ignore_exif=ignore_exif)))
+        with preparing(path):
+            pictures.append(found.draw(read_image(path, ignore_exif=ignore_exif)))
         titles.append(f"{path.stem}: {len(found)} found, {len(truth.boxes_xyxy)} labelled")
     _publish(run, "validation", contact_sheet(pictures, titles, COLUMNS, CELL_PX), epoch)
 

@@ -72,11 +72,27 @@ class Workers:
         self.stop.exit_code = int(codes.max())
         # The door of every worker looks at its own request.
         self.own_stop.exit_code = self.own_stop.exit_code or self.stop.exit_code
-        if error is not None:
-            raise error
-        if failed.any():
-            name = self.cluster.name(int(failed.argmax()))
-            raise DataError(f"{name}: cannot use its data; its own output says why")
+        self._raise_alike(error, failed)
+
+    def on_chief(self, work: Callable[[], None]) -> None:
+        """What the first worker alone does for all, such as pictures. A DataError of it is one of all.
+
+        Of several a stop that it is asked for ends that work, and nothing else: the others are past theirs.
+        """
+        if self.alone:
+            work()
+            return
+        error: DataError | None = None
+        try:
+            if self.chief:
+                with self.own_stop.interrupting():
+                    work()
+        except DataError as raised:
+            error = raised
+        except StoppedError:
+            pass
+        (failed,) = self._each(error is not None)
+        self._raise_alike(error, failed)
 
     @contextmanager
     def part(self) -> Iterator[None]:
@@ -120,6 +136,13 @@ class Workers:
                     f"{self.cluster.name(index)}: config, data, weights or packages: not those of "
                     f"{self.cluster.name(0)}: give all workers the same command and the same files"
                 )
+
+    def _raise_alike(self, error: DataError | None, failed: FloatArray) -> None:
+        if error is not None:
+            raise error
+        if failed.any():
+            name = self.cluster.name(int(failed.argmax()))
+            raise DataError(f"{name}: cannot use its data; its own output says why")
 
     def _each(self, *values: float) -> FloatArray:
         """What every worker gave: [V, W] float64."""

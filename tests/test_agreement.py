@@ -116,6 +116,31 @@ def test_data_that_one_cannot_use_ends_all_and_is_said_where_it_lies() -> None:
     assert str(second) == "gone.jpg: no such image"
 
 
+def test_what_the_first_does_alone_may_fail_for_all() -> None:
+    def fail() -> None:
+        raise DataError("gone.jpg: no such image")
+
+    first, second = both(lambda worker: worker.on_chief(fail))
+    assert isinstance(first, DataError)
+    assert str(first) == "gone.jpg: no such image"
+    assert isinstance(second, DataError)
+    assert str(second).startswith("worker 0 (a:1): cannot use its data")
+
+
+def test_a_stop_ends_what_the_first_does_alone_and_nothing_else() -> None:
+    done: list[int] = []
+
+    def work(worker: Threaded) -> int:
+        worker.listen(StopRequest())
+        worker.on_chief(lambda: done.append(worker.cluster.index))
+        worker.own_stop.exit_code = 143
+        worker.on_chief(lambda: pytest.fail("went on"))
+        return worker.stop.exit_code
+
+    assert both(work) == [0, 0]
+    assert done == [0]
+
+
 def test_workers_that_differ_are_refused_and_named() -> None:
     assert both(lambda worker: worker.refuse_differences(lambda: b"same")) == [None, None]
     for error in both(lambda worker: worker.refuse_differences(lambda: bytes([worker.cluster.index]))):

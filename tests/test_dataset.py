@@ -128,7 +128,7 @@ def test_fewer_images_than_a_batch_is_an_error_naming_the_largest_that_works(rec
         (1, 2, "works is 6"),
         (1, 4, "works is 4"),
         (2, 3, "works is 3"),
-        (8, 1, "train.accumulate"),
+        (8, 1, "lower train.accumulate"),
     ],
 )
 def test_the_largest_batch_is_one_that_works(records, accumulate: int, devices: int, advice: str) -> None:

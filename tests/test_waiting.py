@@ -33,7 +33,7 @@ def test_waiting_is_what_the_items_took_and_not_what_was_done_with_them(monkeypa
 def test_a_long_wait_is_told_once_with_what_is_waited_for(
     path: str | None, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "STALLED_S", 0.05)
+    monkeypatch.setattr(waiting, "STALLED_S", 0.5)
     reporter, told = Heard(), threading.Event()
 
     def say(text: str) -> None:
@@ -43,12 +43,12 @@ def test_a_long_wait_is_told_once_with_what_is_waited_for(
     def items():
         yield 1
         if path is None:
-            told.wait(10)
+            told.wait(20)
         else:
             with at_work_on(path):
-                told.wait(10)
+                told.wait(20)
         # Long enough for a second line, if there were one.
-        threading.Event().wait(0.2)
+        threading.Event().wait(1)
         yield 2
 
     assert list(Waiting(say=say).over(items())) == [1, 2]

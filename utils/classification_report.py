@@ -13,7 +13,7 @@ from rich.text import Text
 from utils.classification_metrics import ClassificationMetrics, worst_mistakes
 from utils.contact_sheet import contact_sheet
 from utils.files import replacing
-from utils.images import read_image
+from utils.images import preparing, read_image
 from utils.metric_plots import draw_confusion, save_figure
 from utils.types import FloatArray, ImageArray, IntArray
 
@@ -66,7 +66,10 @@ def mistakes_sheet(
         taken = int(np.argmax(probabilities[index]))
         sure = 100 * probabilities[index, taken]
         titles.append(f"{class_names[true_ids[index]]}: taken for {class_names[taken]}, {sure:.0f}%")
-    pictures = [read_image(paths[index], ignore_exif=ignore_exif) for index in chosen.tolist()]
+    pictures = []
+    for index in chosen.tolist():
+        with preparing(paths[index]):
+            pictures.append(read_image(paths[index], ignore_exif=ignore_exif))
     return contact_sheet(pictures, titles, COLUMNS, CELL_PX)
 
 
