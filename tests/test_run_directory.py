@@ -9,13 +9,16 @@ import pytest
 import yaml
 from tensorflow.python.summary.summary_iterator import summary_iterator
 
+from engine import run_pictures
 from engine.dataset import DetectionDataset
 from engine.run_directory import RunDirectory
 from engine.run_pictures import draw_batch, draw_precision_recall, draw_predictions
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
+from utils import classification_report
+from utils.classification_report import mistakes_sheet
 from utils.config import RunConfig
-from utils.errors import ConfigError, FileError
+from utils.errors import ConfigError, DataError, FileError
 from utils.images import read_image
 from utils.metrics import evaluate
 from utils.recipe_config import LossConfig
@@ -87,6 +90,22 @@ def test_events_that_cannot_be_written_are_a_file_error(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("in the way")
     with pytest.raises(FileError, match="tensorboard: cannot be written: "):
         RunDirectory(tmp_path).log_scalars({"epoch": 0, "val_loss": 1.5})
+
+
+def test_a_photo_that_a_picture_is_made_of_and_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: object, **_: object) -> None:
+        raise RuntimeError("the decoder died")
+
+    for module in (run_pictures, classification_report):
+        monkeypatch.setattr(module, "read_image", broken)
+    photo, nothing = tmp_path / "a.png", np.zeros((0, 4))
+    truth = GroundTruth("a", (72, 96), nothing, np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    with pytest.raises(DataError, match=r"a\.png: RuntimeError: the decoder died"):
+        draw_predictions(RunDirectory(tmp_path / "run"), [(photo, truth)], {"a": Detections.empty()}, 0)
+    with pytest.raises(DataError, match=r"a\.png: RuntimeError: the decoder died"):
+        mistakes_sheet([str(photo)], np.array([[0.1, 0.9]]), np.array([0]), ("x", "y"))
 
 
 @pytest.mark.parametrize("objects", [0, 2])
