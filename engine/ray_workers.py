@@ -89,7 +89,8 @@ def run_on_ray(command: Sequence[str], workers: int | None, reporter: Reporter) 
         machines = _machines(ray)
         if not machines:
             raise ConfigError("--cluster ray: no machine of the cluster offers a CPU core: start one that does")
-        count = count or _most(ray)
+        # A worker per GPU, or per machine where there is none.
+        count = count or int(ray.cluster_resources().get("GPU", 0)) or len(machines)
         share = shares([machine["Resources"] for machine in machines], count)
         unused = f"; GPUs that stay unused: {share.left}" if share.left else ""
         reporter.say(f"workers on Ray: {count}, each with CPU cores: {share.cpus}, GPUs: {share.gpus}{unused}")
@@ -120,11 +121,6 @@ def _connected() -> Any:
         address = os.environ.get("RAY_ADDRESS", "not set")
         raise ConfigError(f"RAY_ADDRESS: {address}: {str(error).splitlines()[0]}") from error
     return ray
-
-
-def _most(ray: Any) -> int:
-    """A worker per GPU, or per machine where there is none."""
-    return int(ray.cluster_resources().get("GPU", 0)) or len(_machines(ray))
 
 
 def _machines(ray: Any) -> list[Any]:

@@ -167,11 +167,16 @@ def test_every_worker_knows_its_place_and_what_it_may_see() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "hidden", "placed"),
-    [(1.0, True, {"num_cpus": 4, "num_gpus": 0}), (2.0, False, {"num_cpus": 4, "num_gpus": 1})],
+    ("gpus", "workers", "hidden", "placed"),
+    [
+        (1.0, 2, True, {"num_cpus": 4, "num_gpus": 0}),
+        (2.0, 2, False, {"num_cpus": 4, "num_gpus": 1}),
+        # As many as there are GPUs.
+        (2.0, None, False, {"num_cpus": 4, "num_gpus": 1}),
+    ],
 )
 def test_gpus_that_do_not_go_round_are_hidden_from_all(
-    monkeypatch: pytest.MonkeyPatch, gpus: float, hidden: bool, placed: dict[str, int]
+    monkeypatch: pytest.MonkeyPatch, gpus: float, workers: int | None, hidden: bool, placed: dict[str, int]
 ) -> None:
     asked: dict[str, Any] = {}
     hosts = [FakeHost(0), FakeHost(0)]
@@ -180,6 +185,7 @@ def test_gpus_that_do_not_go_round_are_hidden_from_all(
     class Cluster(FakeRay):
         exceptions = SimpleNamespace(GetTimeoutError=KeyError, ActorUnschedulableError=KeyError, RayError=KeyError)
         nodes = staticmethod(lambda: [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": gpus}}])
+        cluster_resources = staticmethod(lambda: {"CPU": 8.0, "GPU": gpus})
         shutdown = staticmethod(lambda: None)
 
         @staticmethod
@@ -189,7 +195,7 @@ def test_gpus_that_do_not_go_round_are_hidden_from_all(
             return SimpleNamespace(options=lambda **words: asked.update(words) or actor)
 
     monkeypatch.setattr(ray_workers, "_connected", lambda: Cluster)
-    assert ray_workers.run_on_ray(["train.py"], 2, Quiet()) == 0
+    assert ray_workers.run_on_ray(["train.py"], workers, Quiet()) == 0
     assert {name: asked[name] for name in placed} == placed
     assert [host.variables.get("CUDA_VISIBLE_DEVICES") for host in hosts] == ["-1" if hidden else None] * 2
 
