@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
+from utils.at_work import at_work_on
 from utils.progress import Reporter
 
 T = TypeVar("T")
 
+LEFT_AFTER_S = 3.0
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -82,6 +86,31 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def left_on_a_stop(work: Callable[[], T], stop: StopRequest, name: str) -> T:
+    """What ``work`` gives, which no signal can end where it is: a thread does it.
+
+    StoppedError where it takes more than ``LEFT_AFTER_S`` after ``stop`` was made. It goes on then, and what it changes
+    is no longer as it was; the door waits for it once more, and says in the end that ``name`` is left.
+    """
+    done: Future[T] = Future()
+
+    def act() -> None:
+        with at_work_on(name):
+            try:
+                done.set_result(work())
+            except BaseException as error:  # noqa: BLE001: raised below
+                done.set_exception(error)
+
+    threading.Thread(target=act, daemon=True).start()
+    asked = None
+    while not wait([done], timeout=LEFT_AFTER_S / 30).done:
+        if stop.made:
+            asked = asked or time.monotonic()
+            if time.monotonic() - asked > LEFT_AFTER_S:
+                raise StoppedError
+    return done.result()
 
 
 class StoppableReporter(Reporter):

@@ -85,14 +85,13 @@ class Learner:
 
     def trace(self) -> None:
         """Makes the graph of a training step, which takes long and changes nothing. Made once, it is kept."""
-        if self.traced or tf.config.functions_run_eagerly():
-            return
-        steps = [self._collect, self._update] if self.collects else [self._train]
-        if self.loss_scale is not None:
-            steps += [self._overflows, self._skip]
-        # Validation may stop between its batches, but not within the first.
-        for step in (*steps, self._validate):
-            step.get_concrete_function(*(step.input_signature or ()))
+        if not self.traced and not tf.config.functions_run_eagerly():
+            steps = [self._collect, self._update] if self.collects else [self._train]
+            if self.loss_scale is not None:
+                steps += [self._overflows, self._skip]
+            # Validation may stop between its batches, but not within the first.
+            for step in (*steps, self._validate):
+                step.get_concrete_function(*(step.input_signature or ()))
         self.traced = True
 
     def train_step(self, batch: Batch, learning_rate: float) -> np.ndarray:

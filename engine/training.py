@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from engine.averaging import WeightAverage
-from engine.checkpoint import Checkpoint, model_tensors, restore_model, save_checkpoint
+from engine.checkpoint import Checkpoint, model_tensors, restore_model
 from engine.dataset import Batch
 from engine.divergence import naming_images, refuse_diverged_loss, refuse_diverged_weights
-from engine.interrupts import StoppableReporter, StoppedError, StopRequest
+from engine.interrupts import StoppableReporter, StoppedError, StopRequest, left_on_a_stop
 from engine.learner import Learner, loss_parts, named_parts
 from engine.memory import within_memory
 from engine.pace import StepClock, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
@@ -22,6 +22,7 @@ from engine.plan import phases
 from engine.position import Position, TrainingSummary
 from engine.resume_check import common_start
 from engine.run_directory import EpochMetrics, RunDirectory
+from engine.saving import Saving, Weights
 from engine.schedule import Schedule, phase_schedule
 from engine.task import Config, Task
 from engine.waiting import Waiting
@@ -47,6 +48,7 @@ class Trainer:
         self.epochs = self.phases[-1].until_epoch
         decay = config.train.ema_decay
         self.average = WeightAverage(task.model, decay, strategy) if decay > 0 else None
+        self.saving = Saving(config, task, run, self.average, self.workers.chief)
         self.step_files: tuple[str, ...] = ()
         self._optimizer_state: dict[str, np.ndarray] | None = None
         several = config.train.accumulate, strategy.num_replicas_in_sync
@@ -60,6 +62,7 @@ class Trainer:
         history = [entry for entry in self.run.read_metrics() if entry["epoch"] < info["position"]["epoch"]]
         self.position = Position(**info["position"], history=history)
         self._optimizer_state = checkpoint.group("optimizer")
+        self.saving.step = self.position.step
         if self.average is not None:
             # Fewer than steps where the run was begun without an average.
             updates = self.position.averaged_steps
@@ -75,7 +78,7 @@ class Trainer:
         self.stop = self.workers.listen(own)
         self.waiting = partial(Waiting, say=self.reporter.warn)
         self.watched, self.watched_part = (StoppableReporter(self.reporter, one) for one in (self.stop, own))
-        started = self.saved_at = time.monotonic()
+        started = self.saving.time = time.monotonic()
         try:
             with noticing_losses():
                 self.workers.refuse_differences(self._start)
@@ -114,11 +117,13 @@ class Trainer:
             try:
                 self._run_epoch(learner, phase, schedule)
             except (StoppedError, DataError) as reason:
-                self._save_last(learner, self._weights())
+                # Where nothing was learned since the last save, the weights may be those of a step that was left.
+                if self.position.step != self.saving.step:
+                    self._save_last(learner)
                 if isinstance(reason, DataError):
                     raise
         if not self.run.last.exists() and self.stop.made:  # asked for before the first step
-            self._save_last(learner, self._weights())
+            self._save_last(learner)
 
     def _stopped_early(self) -> bool:
         # A phase that gets no further is no reason to leave out the next.
@@ -138,7 +143,7 @@ class Trainer:
         weights = self._weights()
         if not self.run.last.exists():
             # Killed between its first metrics and its first `last`, a run could neither be started nor gone on with.
-            self._save_last(learner, weights)
+            self.saving.last(learner, self.position, weights)
         measured = is_measured(self.position.epoch + 1, self.epochs, self.config.train.eval_every)
         with nullcontext() if self.average is None else self.average.in_use():
             entry.update(self._validate(learner))
@@ -161,7 +166,8 @@ class Trainer:
         with self._within_memory(phase.batch_size):
             for batch in self.watched.track(batches, f"epoch {position.epoch + 1}/{self.epochs}", steps - first):
                 self._run_step(learner, batch, self._rate(schedule, position.epoch_step, steps))
-                self._save_if_due(learner)
+                if self.saving.due(self.position.step):
+                    self._save_last(learner)
                 clock.tick()
         (seconds, preparing), done = clock.read(), position.epoch_step
         # Gone on with after its last step there was nothing to time.
@@ -186,21 +192,37 @@ class Trainer:
         position = self.position
         if position.step == 0 and self.workers.chief:
             self.task.draw_batch(self.run, batch)
-        with self.stop.interrupting():
-            learner.trace()
+        act = partial(learner.train_step, batch, rate)
+        if not learner.traced:
+            with self.stop.interrupting():
+                learner.trace()
+            if self.workers.alone:
+                act = partial(self._first_step, learner, act)
         self.step_files = (*batch.paths, *batch.mixed_in)
         where = f"{self.run.path}: epoch {position.epoch + 1} step {position.epoch_step + 1}"
         with naming_images(where, self.step_files):
-            parts = learner.train_step(batch, rate)
+            parts = act()
             refuse_diverged_loss(parts, self.config.train.learning_rate)
         position.epoch_sums = [a + float(b) for a, b in zip(position.epoch_sums, parts, strict=True)]
         position.epoch_dropped += batch.dropped
         position.epoch_step += 1
         position.step += 1
 
-    def _finish_epoch(
-        self, learner: Learner, entry: EpochMetrics, weights: dict[str, np.ndarray], better: bool
-    ) -> None:
+    def _first_step(self, learner: Learner, step: Callable[[], np.ndarray]) -> np.ndarray:
+        """A ``step`` in which TensorFlow optimizes its graph, for seconds that nothing can end: a stop leaves it alone.
+
+        Nothing is lost then: where it begins, the state is what was saved last.
+        """
+        begun = None if self.run.last.exists() else self.saving.state(learner, self.position, self._weights())
+        try:
+            return left_on_a_stop(step, self.stop, "the first step of a phase")
+        except StoppedError:
+            if begun is not None:
+                self.saving.write_last(begun)
+            self.saving.step = self.position.step
+            raise
+
+    def _finish_epoch(self, learner: Learner, entry: EpochMetrics, weights: Weights, better: bool) -> None:
         position = self.position
         position.epoch += 1
         position.epoch_step, position.epoch_dropped = 0, 0
@@ -212,7 +234,7 @@ class Trainer:
             self.run.write_metrics(position.history)
             self.run.log_scalars(entry)
             plot_curves(position.history, self.run.plots / "curves.png", self.task.parts, self.task.curves)
-            self._save(learner, weights, better)
+            self.saving.epoch(learner, position, weights, better)
         self.reporter.say(epoch_line(entry, self.epochs, self.task.parts, self.task.curves))
         self.workers.agree()
 
@@ -242,55 +264,19 @@ class Trainer:
         position.best_score = max(found.score, position.best_score)
         return better
 
-    def _save(self, learner: Learner, weights: dict[str, np.ndarray], better: bool) -> None:
-        position, run = self.position, self.run
-        metrics = {key: value for key, value in position.history[-1].items() if isinstance(value, float | int)}
-        info = {"epoch": position.epoch, "step": position.step, "metrics": metrics}
-        measured = Checkpoint(self.task.spec, {**weights, **self._averages("model")}, info)
-        if better:
-            save_checkpoint(run.best, measured)
-        every = self.config.train.save_every
-        if every > 0 and position.epoch % every == 0:
-            save_checkpoint(run.periodic(position.epoch), measured)
-        self._save_last(learner, weights)
-
-    def _save_if_due(self, learner: Learner) -> None:
-        steps, minutes = self.config.train.save_steps, self.config.train.save_minutes
-        by_steps = steps > 0 and self.position.step % steps == 0
-        if by_steps or (minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes):
-            self._save_last(learner, self._weights())
-
-    def _save_last(self, learner: Learner, weights: dict[str, np.ndarray]) -> None:
-        """Everything that going on needs; the checkpoint before stays as ``previous``. The chief does it for all."""
-        if not self.workers.chief:
-            # Else each of these would copy its weights at every step from the first save on.
-            self.saved_at = time.monotonic()
-            return
-        self.position.averaged_steps = 0 if self.average is None else int(self.average.updates.numpy())
-        position = {key: value for key, value in vars(self.position).items() if key != "history"}
-        info = {
-            "position": position,
-            "config": dataclasses.asdict(self.config),
-            "data": dict(self.task.fingerprints),
-        }
-        tensors = {**weights, **self._averages("ema"), **learner.optimizer_tensors()}
-        save_checkpoint(self.run.last, Checkpoint(self.task.spec, tensors, info), self.run.previous)
-        self.saved_at = time.monotonic()
+    def _save_last(self, learner: Learner) -> None:
+        self.saving.last(learner, self.position, self._weights())
 
     def _start(self) -> bytes:
         task, step = self.task, self.position.step
         return common_start(task.spec, task.fingerprints, self.config, step, self._weights())
 
-    def _weights(self) -> dict[str, np.ndarray]:
+    def _weights(self) -> Weights:
         """The model's tensors. DivergedError when one is not a number."""
         weights = model_tensors(self.task.model)
         with naming_images(f"{self.run.path}: step {self.position.step}", self.step_files):
             refuse_diverged_weights(weights, self.config.train.learning_rate)
         return weights
-
-    def _averages(self, group: str) -> dict[str, np.ndarray]:
-        averages = {} if self.average is None else self.average.tensors()
-        return {f"{group}/{path}": value for path, value in averages.items()}
 
     def _within_memory(self, batch_size: int) -> AbstractContextManager[None]:
         advice = "lower train.batch_size, train.freeze_batch_size or model.input_size"

@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 
 import train
-from engine import checkpoint, dataset, detection_setup, training, waiting
+from engine import checkpoint, dataset, detection_setup, saving, training, waiting
 from engine.detection_task import DetectionTask
 from engine.learner import Learner
 from engine.schedule import Schedule
@@ -151,7 +151,7 @@ def write_in_place() -> None:
 
     checkpoint.write_atomically = write
     save = checkpoint.save_checkpoint
-    training.save_checkpoint = lambda path, state, previous=None: save(path, state)
+    saving.save_checkpoint = lambda path, state, previous=None: save(path, state)
 
 
 @dataclass
@@ -215,3 +215,23 @@ class HangReading:
 
         dataset.read_image = hanging
         waiting.STALLED_S = 0.5
+
+
+@dataclass
+class HangInStep:
+    """The ``number``-th step of this process does not end: so long may TensorFlow optimize its graph."""
+
+    number: int
+
+    def __call__(self) -> None:
+        step, done = Learner.train_step, 0
+
+        def hanging(*arguments: Any) -> Any:
+            nonlocal done
+            parts = step(*arguments)
+            done += 1
+            if done == self.number:
+                threading.Event().wait()
+            return parts
+
+        Learner.train_step = hanging

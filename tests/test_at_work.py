@@ -50,6 +50,23 @@ def test_a_file_within_another_is_the_one_at_work_until_it_is_done() -> None:
     assert files_at_work() == ()
 
 
+def test_what_was_waited_for_already_is_given_up_at_once() -> None:
+    with at_work_on("a.png"):
+        time.sleep(0.5)
+        before = time.monotonic()
+        with pytest.raises(ExitedError, match="143"):
+            leave_hanging_files(143)
+        assert time.monotonic() - before < 0.4
+
+
+def test_ctrl_c_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at_work, "HANGING_S", 60)
+    # A signal would end this very test where it came too early.
+    monkeypatch.setattr(at_work.time, "sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
+    with at_work_on("a.png"), pytest.raises(ExitedError, match="130"):
+        leave_hanging_files(130)
+
+
 def test_what_is_merely_slow_is_waited_for() -> None:
     def work() -> None:
         for number in range(8):

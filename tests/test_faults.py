@@ -282,6 +282,23 @@ def test_a_disk_that_does_not_answer_is_told_of_and_a_signal_saves_the_state(
     assert step_of(read_checkpoint(run / "last")) == steps_logged(run) == steps
 
 
+@pytest.mark.parametrize("steps", [0, STEPS])
+def test_a_first_step_of_a_phase_that_takes_long_is_left(config: RunConfig, tmp_path: Path, steps: int) -> None:
+    run = tmp_path / "run"
+    process = start(config, run, fault_runs.HangInStep(steps + 1))
+    # It has changed the weights by then.
+    wait_for_steps(process, run, steps + 1)
+    os.kill(process.pid, signal.SIGTERM)
+    sent = time.monotonic()
+    assert exit_code_of(process) == 143
+    assert time.monotonic() - sent < NOTICED_S
+    assert said(run).splitlines()[-1] == "ends without waiting for the first step of a phase"
+    assert step_of(read_checkpoint(run / "last")) == steps
+
+    assert ended(config, run) == ended(config, tmp_path / "whole") == 0
+    assert last_digest(run) == last_digest(tmp_path / "whole")
+
+
 def test_an_image_that_vanishes_is_named_and_the_state_saved(tmp_path: Path) -> None:
     own, run = fault_runs.tiny_config(tmp_path / "data"), tmp_path / "run"
     assert ended(own, run, AfterStep(1, partial(shutil.rmtree, tmp_path / "data" / "train"))) == 3

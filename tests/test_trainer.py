@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import detection_task, pace, training, waiting
+from engine import detection_task, interrupts, pace, training, waiting
 from engine.checkpoint import model_tensors, read_checkpoint
 from engine.dataset import DetectionDataset
 from engine.detection_setup import DetectionSetup
@@ -27,6 +29,7 @@ from engine.workers import Workers
 from tests.drawn_data import draw_photo
 from tests.runs_watched import Heard
 from tests.specs import detector_spec
+from utils.at_work import files_at_work
 from utils.command_line import read_run_config
 from utils.config import DataConfig, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import DataError, DivergedError, MemoryRanOutError
@@ -229,6 +232,50 @@ def test_a_signal_does_not_wait_for_the_graph_of_a_phase(tmp_path: Path, idle: t
     again.restore(read_checkpoint(last))
     again.fit()
     assert steps_in(last) == 2 * STEPS
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_signal_leaves_a_first_step_that_takes_long_and_loses_nothing(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch, epochs: int
+) -> None:
+    two_phases, last, over = {"freeze_epochs": 1, "freeze_batch_size": 2}, tmp_path / "run" / "last", threading.Event()
+
+    def hang(weight: Any) -> None:
+        if weight.numpy().item() == epochs * STEPS + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            over.wait(60)
+
+    idle.at_step = staticmethod(hang)
+    monkeypatch.setattr(interrupts, "LEFT_AFTER_S", 0.1)
+    with stop_on_signals() as stop:
+        trainer(tmp_path, **two_phases).fit(stop)
+    assert stop.exit_code == 143
+    assert files_at_work() == ("the first step of a phase",)
+    assert steps_in(last) == read_checkpoint(last).info["position"]["step"] == epochs * STEPS
+    over.set()
+
+    idle.at_step = staticmethod(lambda weight: None)
+    again = trainer(tmp_path, **two_phases)
+    again.restore(read_checkpoint(last))
+    again.fit()
+    assert steps_in(last) == 2 * STEPS
+
+
+def test_a_first_step_that_ends_in_time_is_kept(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    idle.at_step = staticmethod(lambda weight: os.kill(os.getpid(), signal.SIGTERM))
+    with stop_on_signals() as stop:
+        trainer(tmp_path).fit(stop)
+    assert stop.exit_code == 143
+    assert steps_in(tmp_path / "run" / "last") == 1
+
+
+def test_what_is_raised_in_a_first_step_comes_out_of_it(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    def fail(weight: Any) -> None:
+        raise DataError(f"at {weight.numpy().item():g}")
+
+    idle.at_step = staticmethod(fail)
+    with pytest.raises(DataError, match="at 1"):
+        trainer(tmp_path).fit()
 
 
 def test_a_signal_does_not_wait_for_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,15 +497,16 @@ def test_a_worker_that_does_not_save_copies_its_weights_no_more_often_than_the_c
 
     def late(weight: Any) -> None:
         if weight.numpy().item() == 1:
-            other.saved_at -= 3600
+            other.saving.time -= 3600
 
     idle.at_step = staticmethod(late)
     monkeypatch.setattr(training, "model_tensors", tensors)
     other = trainer(tmp_path, epochs=1, batch_size=1, save_minutes=10)
     other.workers.chief = False
     other.fit()
-    # After the first step, when a save was due, and at the end of the epoch for the save there (and a missing `last`).
-    assert copied == [1, 2 * STEPS]
+    # Before the first step, which a stop may leave; after it, when a save was due; at the end of the epoch for the save
+    # there (and a missing `last`).
+    assert copied == [0, 1, 2 * STEPS]
 
 
 def test_the_ramp_of_an_average_goes_on_from_its_own_updates(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which files are being prepared, by which threads: a disk or a network that hangs raises nothing, and is seen here."""
+"""What threads are at work on, mostly files: a disk or a network that hangs raises nothing, and is seen here."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 HANGING_S = 5.0
-"""Seconds after which a file that is still being prepared as the program ends is given up."""
-_FILES: dict[int, str] = {}
+"""Seconds after which the work on a file is given up as the program ends."""
+_FILES: dict[int, tuple[str, float]] = {}
+"""By thread, each with its beginning."""
 
 
 @contextmanager
 def at_work_on(path: str) -> Iterator[None]:
-    """Around the preparing of a file by this thread."""
+    """Around the preparing of a file by this thread, or other work that a name is given."""
     thread = threading.get_ident()
     around = _FILES.get(thread)
-    _FILES[thread] = path
+    _FILES[thread] = path, time.monotonic()
     try:
         yield
     finally:
@@ -31,18 +32,22 @@ def at_work_on(path: str) -> Iterator[None]:
 
 def files_at_work() -> tuple[str, ...]:
     """The files that are being prepared at this moment."""
-    return tuple(_FILES.values())
+    return tuple(path for path, _ in _FILES.copy().values())
 
 
 def leave_hanging_files(exit_code: int) -> None:
-    """Ends the process where the same files have been waited for all the time: Python would wait for their threads."""
-    seen, since = dict(_FILES), time.monotonic()
-    while seen:
-        if time.monotonic() - since > HANGING_S:
-            sys.stderr.write(f"ends without waiting for {', '.join(seen.values())}\n")
+    """Waits until nothing is at work, or ends the process where all that is takes long: Python would wait for it.
+
+    Ctrl-C ends it at once.
+    """
+    patience = HANGING_S
+    while at_work := _FILES.copy():
+        if min(time.monotonic() - since for _, since in at_work.values()) > patience:
+            sys.stderr.write(f"ends without waiting for {', '.join(path for path, _ in at_work.values())}\n")
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(exit_code)
-        time.sleep(0.01)
-        if seen != _FILES:
-            seen, since = dict(_FILES), time.monotonic()
+        try:
+            time.sleep(0.01)
+        except KeyboardInterrupt:
+            patience = 0.0
