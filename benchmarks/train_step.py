@@ -1,19 +1,20 @@
-"""A training step of the EfficientNet-B0 detector against the plain Keras way: same graph, same head, same process.
+"""A training step of an EfficientNet detector against the plain Keras way: same graph, same head, same process.
 
 The plain way is the backbone of keras.applications and ``keras.layers.BatchNormalization`` throughout, in float32. Ours
 computes in float32 and, as with ``train.precision mixed_bfloat16``, in bfloat16. Rounds of all alternate, so that a
 busy machine slows all alike.
 
     python -m benchmarks.train_step --size 416 --batch 4 --rounds 5
+    python -m benchmarks.train_step --backbone efficientnet_b4 --rounds 3
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -42,17 +43,18 @@ class PlainLayers(LayerFactory):
         return keras.layers.BatchNormalization(momentum=self.batch_norm_momentum, name=name)
 
 
-def plain_detector() -> keras.Model:
+def plain_detector(spec: DetectorSpec) -> keras.Model:
     """The detector that one would build from Keras alone."""
-    whole = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(None, None, 3))
+    build = getattr(keras.applications, f"EfficientNetB{spec.backbone[-1]}")
+    whole = build(include_top=False, weights=None, input_shape=(None, None, 3))
     outputs = {
-        level: whole.get_layer(tap).output for level, tap in zip(LEVELS, backbone_spec(SPEC.backbone).taps, strict=True)
+        level: whole.get_layer(tap).output for level, tap in zip(LEVELS, backbone_spec(spec.backbone).taps, strict=True)
     }
     backbone = keras.Model(whole.inputs, outputs, name=BACKBONE)
     inputs = keras.Input((None, None, 3))
     taps = backbone(inputs)
     widths = tuple(int(taps[level].shape[-1]) for level in LEVELS)
-    make = PlainLayers(0, SPEC.batch_norm_momentum, kernel_std=KERNEL_STD)
+    make = PlainLayers(0, spec.batch_norm_momentum, kernel_std=KERNEL_STD)
     return keras.Model(inputs, Head(widths, (75, 75, 75), make).apply(taps))
 
 
@@ -72,7 +74,7 @@ def training_step(model: keras.Model, precision: str) -> Callable[[tf.Tensor], t
     return step
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Seconds:
     """Of one step: wall time, and time on all cores together, which other programs disturb less."""
 
@@ -87,7 +89,7 @@ def seconds(step: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> Second
     return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Contestant:
     """A way to learn: its network, and what the steps compute in."""
 
@@ -115,19 +117,24 @@ def measure(contestants: dict[str, Contestant], images: tf.Tensor, rounds: int, 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [f"efficientnet_b{number}" for number in range(8)]
+    parser.add_argument("--backbone", choices=names, default=SPEC.backbone)
     parser.add_argument("--size", type=int, default=416, help="side of the input in pixels, a multiple of 32")
     parser.add_argument("--batch", type=int, default=4, help="images a step")
     parser.add_argument("--rounds", type=int, default=5, help="measured steps of each")
     options = parser.parse_args()
     shape = (options.batch, options.size, options.size, 3)
     images = tf.constant(np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32))
-    plain, model = plain_detector(), build_detector(SPEC)
+    spec = dataclasses.replace(SPEC, backbone=options.backbone)
+    plain, model = plain_detector(spec), build_detector(spec)
     contestants = {
         PLAIN: Contestant(plain),
         "ours": Contestant(model),
         "ours, bfloat16": Contestant(model, "mixed_bfloat16"),
     }
-    print(f"EfficientNet-B0 detector, {options.batch} images of {options.size} px a step, median of {options.rounds}")
+    print(
+        f"{options.backbone} detector, {options.batch} images of {options.size} px a step, median of {options.rounds}"
+    )
     print(f"{'phase':9} {'':15} {'s':>7} {'CPU s':>7}   times as fast as {PLAIN} (by CPU s)")
     found = {phase: measure(contestants, images, options.rounds, phase == "frozen") for phase in ("unfrozen", "frozen")}
     for phase, times in found.items():
