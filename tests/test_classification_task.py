@@ -137,6 +137,23 @@ def test_photos_that_measuring_waits_for_are_told_of(
     assert re.search(r"still waiting for \S+\.png", lines[0])
 
 
+def test_the_first_worker_alone_draws_what_was_measured(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Any] = []
+    monkeypatch.setattr(Workers, "on_chief", lambda self, work: left.append(work))
+    setup, run, strategy = (
+        ClassificationSetup(config(data)),
+        RunDirectory(tmp_path / "run"),
+        tf.distribute.get_strategy(),
+    )
+    setup.task(setup.spec(), "none", strategy, Quiet()).measure(4, run, 0, Quiet(), Workers(strategy))
+    assert not run.path.exists()
+    for work in left:
+        work()
+    assert {path.name for path in run.plots.iterdir()} >= {"confusion.png", "mistakes.jpg"}
+
+
 def test_labels_are_smoothed_in_training_alone(data: Path) -> None:
     setup = ClassificationSetup(config(data))
     task = setup.task(setup.spec(), "none", tf.distribute.get_strategy(), Quiet())

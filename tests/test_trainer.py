@@ -211,6 +211,17 @@ def test_of_several_workers_none_goes_on_alone_to_the_next_phase(
     assert len(built) == 1
 
 
+def test_the_first_worker_alone_draws_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[Any] = []
+    monkeypatch.setattr(Workers, "on_chief", lambda self, work: left.append(work))
+    own = trainer(tmp_path)
+    own.task.measure(2, own.run, 0, Quiet(), own.workers)
+    assert not own.run.path.exists()
+    for work in left:
+        work()
+    assert {path.name for path in own.run.plots.iterdir()} == {"validation.jpg", "precision_recall.png"}
+
+
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_a_signal_does_not_wait_for_the_graph_of_a_phase(tmp_path: Path, idle: type[IdleLearner], epochs: int) -> None:
     two_phases = {"freeze_epochs": 1, "freeze_batch_size": 2}
