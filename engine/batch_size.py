@@ -47,7 +47,7 @@ def with_batch_sizes(config: ConfigT, task: Task, strategy: tf.distribute.Strate
     of run, or what of it the training list can fill.
     """
     train = config.train
-    if all(phase.batch_size for phase in phases(train)):
+    if all(phase.batch_size for phase in phases(config)):
         return config
     gpus = bool(tf.config.list_logical_devices("GPU"))
     if gpus and read_cluster().count > 1:
@@ -71,12 +71,12 @@ def with_batch_sizes(config: ConfigT, task: Task, strategy: tf.distribute.Strate
             size = largest_batch(lambda _: True, devices, max(limit, devices))
         return replace(phase, batch_size=size)
 
-    found = tuple(chosen(phase) for phase in phases(train))
+    found = tuple(chosen(phase) for phase in phases(config))
     restore_model(task.model, {name.removeprefix("model/"): value for name, value in before.items()}, "the start")
     return replace(config, train=_with_phases(train, found))
 
 
-def found_batch_sizes(asked: TrainConfig, found: TrainConfig) -> list[str]:
+def found_batch_sizes(asked: Config, found: Config) -> list[str]:
     """A line for each phase whose batch size ``asked`` left open."""
     rule = (
         "the largest power of two a device that fits GPU memory with a quarter more images, or that the list allows"

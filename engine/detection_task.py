@@ -45,7 +45,7 @@ class DetectionTask:
         self.spec, self.model = spec, model
         self.loss_config = config.loss
         seed, threads = config.train.seed, config.data.threads
-        mosaic_until = phases(config.train)[-1].until_epoch - config.augment.close_mosaic
+        mosaic_until = phases(config)[-1].until_epoch - config.augment.close_mosaic
         self.train_data: Dataset[Any] = DetectionDataset(
             train,
             spec,

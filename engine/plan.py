@@ -8,15 +8,21 @@ from engine.task import Config
 from nets.backbones import backbone_spec
 from utils.anchors import read_anchors
 from utils.classes import read_classes
-from utils.config import LEVELS, DetectorSpec, PhaseConfig, RunConfig, TrainConfig, multi_scale_sides, package_versions
+from utils.config import LEVELS, DetectorSpec, PhaseConfig, RunConfig, multi_scale_sides, package_versions
 from utils.shipped import own_or_shipped
 
+FROZEN_SHARE = 6
+"""One in so many epochs is frozen where the config leaves it open: the reference's 50 of 300."""
 
-def phases(train: TrainConfig) -> tuple[PhaseConfig, ...]:
+
+def phases(config: Config) -> tuple[PhaseConfig, ...]:
     """The phases in order: those listed, or frozen then unfrozen. Never one of no epochs."""
+    train = config.train
     if train.phases:
         return train.phases
-    frozen = PhaseConfig(train.freeze_epochs, train.freeze_batch_size, frozen_backbone=True)
+    usual = 0 if config.model.weights == "none" else train.epochs // FROZEN_SHARE
+    frozen_until = usual if train.freeze_epochs is None else train.freeze_epochs
+    frozen = PhaseConfig(frozen_until, train.freeze_batch_size, frozen_backbone=True)
     unfrozen = PhaseConfig(train.epochs, train.batch_size, frozen_backbone=False)
     return tuple(p for p in (frozen, unfrozen) if p.until_epoch > (0 if p is frozen else frozen.until_epoch))
 
@@ -24,7 +30,7 @@ def phases(train: TrainConfig) -> tuple[PhaseConfig, ...]:
 def smallest_input(config: Config) -> int:
     """The smallest side of an input that the run ever makes, in pixels."""
     full, train = config.model.input_size, config.train
-    return min(full, *(multi_scale_sides(phase.input_size or full, train.multi_scale)[0] for phase in phases(train)))
+    return min(full, *(multi_scale_sides(phase.input_size or full, train.multi_scale)[0] for phase in phases(config)))
 
 
 def detector_spec(config: RunConfig, warn: Callable[[str], None] | None = None) -> DetectorSpec:

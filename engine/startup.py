@@ -24,7 +24,7 @@ from engine.workers import default_strategy, noticing_losses
 from utils.classifier_config import ClassifierRunConfig
 from utils.cluster import read_cluster
 from utils.command_line import TrainingRequest
-from utils.config import RunConfig, TrainConfig
+from utils.config import RunConfig
 from utils.errors import ConfigError, FileError
 from utils.progress import Follower, Reporter
 
@@ -61,10 +61,15 @@ def what_was_decided(asked: Config, found: Config) -> list[str]:
     how = "train.precision" if asked.train.precision != "auto" else "train.precision auto, by the devices here"
     precision = found.train.precision
     lines = [f"computing in {precision} ({how})", *gradients_fall_short(precision)]
-    lines += found_batch_sizes(asked.train, found.train)
-    wanted, epochs = asked.train.epochs, phases(asked.train)[-1].until_epoch
+    lines += found_batch_sizes(asked, found)
+    wanted, epochs = asked.train.epochs, phases(asked)[-1].until_epoch
     if wanted not in (epochs, type(asked)().train.epochs):
         lines.append(f"train.epochs: {wanted}: is not used: train.phases decides, and ends after epoch {epochs}")
+    if asked.model.weights == "none" and any(phase.frozen_backbone for phase in phases(asked)):
+        lines.append(
+            "model.weights: none: a frozen backbone that knows nothing teaches nothing: give weights, or freeze "
+            "nothing (train.freeze_epochs 0)"
+        )
     return lines
 
 
@@ -165,7 +170,7 @@ def _trainer(
     weights: str,
 ) -> Trainer:
     strategy = strategy or tf.distribute.get_strategy()
-    _check_shards(setup.config.train, strategy.num_replicas_in_sync)
+    _check_shards(setup.config, strategy.num_replicas_in_sync)
     task = setup.task(spec, weights, strategy, reporter)
     return Trainer(with_batch_sizes(setup.config, task, strategy), task, strategy, run, reporter)
 
@@ -224,7 +229,7 @@ def _training_state(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def _check_shards(train: TrainConfig, replicas: int) -> None:
-    for phase in phases(train):
+def _check_shards(config: Config, replicas: int) -> None:
+    for phase in phases(config):
         if phase.batch_size % replicas:
             raise ConfigError(f"batch size: {phase.batch_size}: must be a multiple of the {replicas} devices in use")

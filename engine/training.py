@@ -44,7 +44,7 @@ class Trainer:
         self.workers = Workers(strategy)
         self.parts = loss_parts(task)
         self.position = Position(epoch_sums=[0.0] * len(self.parts))
-        self.phases = phases(config.train)
+        self.phases = phases(config)
         self.epochs = self.phases[-1].until_epoch
         decay = config.train.ema_decay
         self.average = WeightAverage(task.model, decay, strategy) if decay > 0 else None

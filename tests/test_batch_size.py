@@ -113,7 +113,8 @@ def found(config: Any, images: int = 1000) -> TrainConfig:
 
 
 def open_config(**train: Any) -> RunConfig:
-    return RunConfig(train=TrainConfig(**{"batch_size": 0, "freeze_batch_size": 0, **train}))
+    open_train = TrainConfig(**{"batch_size": 0, "freeze_batch_size": 0, "freeze_epochs": 50, **train})
+    return RunConfig(train=open_train)
 
 
 def test_real_steps_decide_on_a_gpu(gpu: list[int]) -> None:
@@ -154,7 +155,7 @@ def test_no_room_for_one_image_and_several_workers_are_refused(gpu: list[int], m
         (open_config(), 1000, (16, 8)),
         (open_config(), 13, (8, 8)),
         (open_config(accumulate=2), 13, (4, 4)),
-        (ClassifierRunConfig(train=TrainConfig(batch_size=0, freeze_batch_size=0)), 1000, (16, 64)),
+        (ClassifierRunConfig(train=TrainConfig(freeze_epochs=50, batch_size=0, freeze_batch_size=0)), 1000, (16, 64)),
     ],
 )
 def test_a_cpu_takes_the_default_or_what_the_list_can_fill(config: Any, images: int, wanted: tuple[int, int]) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from engine.plan import phases
 from engine.schedule import Schedule, phase_schedule
-from utils.config import PhaseConfig, TrainConfig
+from utils.config import ModelConfig, PhaseConfig, RunConfig, TrainConfig
 
 REFERENCE = TrainConfig(optimizer="sgd", learning_rate=0.01, scale_learning_rate=True)
 
@@ -75,11 +76,18 @@ def test_rates_rise_then_fall_and_stay_within_bounds(epochs: int) -> None:
 
 
 def test_phases_are_frozen_then_unfrozen_or_whatever_is_listed() -> None:
-    assert [(p.until_epoch, p.batch_size, p.frozen_backbone) for p in phases(TrainConfig())] == [
-        (50, 16, True),
-        (300, 8, False),
-    ]
-    assert [p.frozen_backbone for p in phases(TrainConfig(freeze_epochs=0, epochs=3))] == [False]
-    assert [p.frozen_backbone for p in phases(TrainConfig(freeze_epochs=3, epochs=3))] == [True]
-    listed = (PhaseConfig(1, 4, False), PhaseConfig(2, 2, True), PhaseConfig(9, 8, False))
-    assert phases(TrainConfig(phases=listed)) == listed
+    def planned(weights: str, **train: Any) -> tuple[PhaseConfig, ...]:
+        return phases(RunConfig(model=ModelConfig(weights=weights), train=TrainConfig(**train)))
+
+    assert planned("imagenet") == (PhaseConfig(50, 16, True), PhaseConfig(300, 8, False))
+    assert planned("best", epochs=20) == (PhaseConfig(3, 16, True), PhaseConfig(20, 8, False))
+    for plan in (
+        planned("imagenet", epochs=5),
+        planned("none", epochs=5),
+        planned("imagenet", freeze_epochs=0, epochs=5),
+    ):
+        assert plan == (PhaseConfig(5, 8, False),)
+    for weights in ("none", "imagenet"):
+        assert planned(weights, freeze_epochs=3, epochs=3) == (PhaseConfig(3, 16, True),)
+        listed = (PhaseConfig(1, 4, False), PhaseConfig(2, 2, True), PhaseConfig(9, 8, False))
+        assert planned(weights, phases=listed) == listed

@@ -22,7 +22,7 @@ from nets.backbones import build_classifier
 from nets.layers import SeededDropout
 from tests.specs import detector_spec
 from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
-from utils.config import DataConfig, PhaseConfig, RunConfig
+from utils.config import DataConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError, FileError
 from utils.progress import Quiet, Reporter
 
@@ -102,6 +102,16 @@ def test_epochs_that_phases_overrule_are_said(kind: Any) -> None:
         lines = startup.what_was_decided(config, replace(config, train=replace(config.train, precision="float32")))
         wanted = f"train.epochs: {epochs}: is not used: train.phases decides, and ends after epoch 60"
         assert (wanted in lines) == said
+
+
+@pytest.mark.parametrize(
+    ("weights", "frozen", "said"), [("none", 2, True), ("none", None, False), ("imagenet", 2, False)]
+)
+def test_freezing_a_backbone_that_knows_nothing_is_said(weights: str, frozen: int | None, said: bool) -> None:
+    train = TrainConfig(freeze_epochs=frozen, precision="float32")
+    config = RunConfig(model=ModelConfig(weights=weights), train=train)
+    lines = startup.what_was_decided(config, config)
+    assert any("a frozen backbone that knows nothing teaches nothing" in line for line in lines) == said
 
 
 @pytest.mark.parametrize(("chief", "told"), [(True, "x\ny\n"), (False, "y\n")])

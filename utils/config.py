@@ -90,8 +90,9 @@ class PhaseConfig:
 class TrainConfig:
     """How long and how fast a run learns."""
 
-    freeze_epochs: int = 50
-    """The backbone stays frozen up to this epoch; 0 trains everything from the start."""
+    freeze_epochs: int | None = None
+    """The backbone stays frozen up to this epoch; 0 trains everything from the start; null: for a sixth of the epochs,
+    or not at all where model.weights is none."""
     epochs: int = 300
     """Epochs of the whole run, the frozen ones included."""
     freeze_batch_size: int = 16
@@ -207,7 +208,7 @@ def train_problems(config: Any) -> list[str]:
     if train.schedule == "step" and train.min_learning_rate_ratio == 0 and not train.scale_learning_rate:
         # Every step takes the same share off, whose product never is 0. The scaled rate has a lower bound of its own.
         found.append("train.min_learning_rate_ratio: 0: must be above 0 with train.schedule step")
-    if not 0 <= train.freeze_epochs <= train.epochs:
+    if train.freeze_epochs is not None and not 0 <= train.freeze_epochs <= train.epochs:
         found.append(f"train.freeze_epochs: {train.freeze_epochs}: must lie in 0..train.epochs ({train.epochs})")
     epochs = train.phases[-1].until_epoch if train.phases else train.epochs
     if train.warmup_epochs is not None and train.warmup_epochs >= epochs:
