@@ -106,7 +106,7 @@ def left_on_a_stop(work: Callable[[], T], stop: StopRequest, name: str) -> T:
     threading.Thread(target=act, daemon=True).start()
     asked = None
     while not wait([done], timeout=LEFT_AFTER_S / 30).done:
-        if stop.made:
+        if stop.exit_code:
             asked = asked or time.monotonic()
             if time.monotonic() - asked > LEFT_AFTER_S:
                 raise StoppedError

@@ -28,7 +28,7 @@ class Saving:
         self.time = time.monotonic()
         """When ``last`` was saved, or the run began."""
         self.step: int | None = None
-        """The step that ``last`` is of."""
+        """The step of the last save; None before the first."""
 
     def due(self, step: int) -> bool:
         """Whether ``last`` is to be saved after ``step``, in the middle of an epoch."""
@@ -57,6 +57,7 @@ class Saving:
     def write_last(self, state: Checkpoint) -> None:
         """Saves a ``state`` that was made before."""
         save_checkpoint(self.run.last, state, self.run.previous)
+        self.step = state.info["position"]["step"]
 
     def epoch(self, learner: Learner, position: Position, weights: Weights, better: bool) -> None:
         """What is kept of a finished epoch: ``better`` than all before are its weights or not."""

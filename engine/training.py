@@ -62,7 +62,6 @@ class Trainer:
         history = [entry for entry in self.run.read_metrics() if entry["epoch"] < info["position"]["epoch"]]
         self.position = Position(**info["position"], history=history)
         self._optimizer_state = checkpoint.group("optimizer")
-        self.saving.step = self.position.step
         if self.average is not None:
             # Fewer than steps where the run was begun without an average.
             updates = self.position.averaged_steps
@@ -71,6 +70,7 @@ class Trainer:
     def fit(self, stop: StopRequest | None = None) -> TrainingSummary:
         """Trains to the end, or until ``stop`` is made: then the state is saved after the step under way.
 
+        A first step of a phase that takes long is left then, and may change the model even after this returns.
         DivergedError when the loss stops being a number, MemoryRanOutError: nothing is saved over then. DataError when
         an image cannot be read any more; the state is saved first.
         """
@@ -197,7 +197,7 @@ class Trainer:
             with self.stop.interrupting():
                 learner.trace()
             if self.workers.alone:
-                act = partial(self._first_step, learner, act)
+                act = partial(self._first_step, act, self._unsaved(learner))
         self.step_files = (*batch.paths, *batch.mixed_in)
         where = f"{self.run.path}: epoch {position.epoch + 1} step {position.epoch_step + 1}"
         with naming_images(where, self.step_files):
@@ -208,19 +208,22 @@ class Trainer:
         position.epoch_step += 1
         position.step += 1
 
-    def _first_step(self, learner: Learner, step: Callable[[], np.ndarray]) -> np.ndarray:
+    def _first_step(self, step: Callable[[], np.ndarray], unsaved: Checkpoint | None) -> np.ndarray:
         """A ``step`` in which TensorFlow optimizes its graph, for seconds that nothing can end: a stop leaves it alone.
 
-        Nothing is lost then: where it begins, the state is what was saved last.
+        Nothing is lost then: ``unsaved`` is the state before it, None where ``last`` holds that.
         """
-        begun = None if self.run.last.exists() else self.saving.state(learner, self.position, self._weights())
         try:
             return left_on_a_stop(step, self.stop, "the first step of a phase")
         except StoppedError:
-            if begun is not None:
-                self.saving.write_last(begun)
-            self.saving.step = self.position.step
+            if unsaved is not None:
+                self.saving.write_last(unsaved)
             raise
+
+    def _unsaved(self, learner: Learner) -> Checkpoint | None:
+        if self.saving.step == self.position.step:
+            return None
+        return self.saving.state(learner, self.position, self._weights())
 
     def _finish_epoch(self, learner: Learner, entry: EpochMetrics, weights: Weights, better: bool) -> None:
         position = self.position

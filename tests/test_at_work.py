@@ -20,6 +20,7 @@ from tests.evaluation_data import truth
 from tests.specs import detector_spec
 from utils import at_work
 from utils.at_work import at_work_on, files_at_work, leave_hanging_files
+from utils.door import run_door
 
 
 class ExitedError(Exception):
@@ -61,10 +62,20 @@ def test_what_was_waited_for_already_is_given_up_at_once() -> None:
 
 def test_ctrl_c_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(at_work, "HANGING_S", 60)
-    # A signal would end this very test where it came too early.
-    monkeypatch.setattr(at_work.time, "sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
+    # A signal from a thread would end this very test where it came too early.
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(at_work, "time", clock)
     with at_work_on("a.png"), pytest.raises(ExitedError, match="130"):
         leave_hanging_files(130)
+
+
+def test_one_who_insists_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def insist() -> None:
+        raise KeyboardInterrupt(143)
+
+    monkeypatch.setattr(at_work, "HANGING_S", 60)
+    with at_work_on("a.png"), pytest.raises(ExitedError, match="143"):
+        run_door(insist)
 
 
 def test_what_is_merely_slow_is_waited_for() -> None:

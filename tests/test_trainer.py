@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import detection_task, interrupts, pace, training, waiting
+from engine import detection_task, interrupts, pace, saving, training, waiting
 from engine.checkpoint import model_tensors, read_checkpoint
 from engine.dataset import DetectionDataset
 from engine.detection_setup import DetectionSetup
@@ -245,31 +246,51 @@ def test_a_signal_does_not_wait_for_the_graph_of_a_phase(tmp_path: Path, idle: t
     assert steps_in(last) == 2 * STEPS
 
 
+def leave_step(number: int, own: Trainer, idle: type[IdleLearner], patch: pytest.MonkeyPatch) -> None:
+    """Runs ``own``, whose model's ``number``-th step takes long, until a signal that comes in that step."""
+    over = threading.Event()
+
+    def hang(weight: Any) -> None:
+        if weight.numpy().item() == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+            over.wait(60)
+
+    with patch.context() as patched, stop_on_signals() as stop:
+        patched.setattr(interrupts, "LEFT_AFTER_S", 0.1)
+        patched.setattr(idle, "at_step", staticmethod(hang))
+        own.fit(stop)
+    left = files_at_work()
+    over.set()
+    while "the first step of a phase" in files_at_work():
+        time.sleep(0.001)
+    assert stop.exit_code == 143
+    assert "the first step of a phase" in left
+
+
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_a_signal_leaves_a_first_step_that_takes_long_and_loses_nothing(
     tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch, epochs: int
 ) -> None:
-    two_phases, last, over = {"freeze_epochs": 1, "freeze_batch_size": 2}, tmp_path / "run" / "last", threading.Event()
-
-    def hang(weight: Any) -> None:
-        if weight.numpy().item() == epochs * STEPS + 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-            over.wait(60)
-
-    idle.at_step = staticmethod(hang)
-    monkeypatch.setattr(interrupts, "LEFT_AFTER_S", 0.1)
-    with stop_on_signals() as stop:
-        trainer(tmp_path, **two_phases).fit(stop)
-    assert stop.exit_code == 143
-    assert files_at_work() == ("the first step of a phase",)
+    two_phases, last = {"freeze_epochs": 1, "freeze_batch_size": 2}, tmp_path / "run" / "last"
+    leave_step(epochs * STEPS + 1, trainer(tmp_path, **two_phases), idle, monkeypatch)
     assert steps_in(last) == read_checkpoint(last).info["position"]["step"] == epochs * STEPS
-    over.set()
 
-    idle.at_step = staticmethod(lambda weight: None)
     again = trainer(tmp_path, **two_phases)
     again.restore(read_checkpoint(last))
     again.fit()
     assert steps_in(last) == 2 * STEPS
+
+
+def test_what_a_run_goes_on_with_is_kept_where_its_first_step_is_left(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = tmp_path / "run" / "last"
+    trainer(tmp_path, epochs=1).fit()
+    again = trainer(tmp_path, epochs=2, seed=5)
+    again.restore(read_checkpoint(last))
+    leave_step(STEPS + 1, again, idle, monkeypatch)
+    assert read_checkpoint(last).info["config"]["train"]["seed"] == 5
+    assert steps_in(last) == STEPS
 
 
 def test_a_first_step_that_ends_in_time_is_kept(tmp_path: Path, idle: type[IdleLearner]) -> None:
@@ -282,11 +303,12 @@ def test_a_first_step_that_ends_in_time_is_kept(tmp_path: Path, idle: type[IdleL
 
 def test_what_is_raised_in_a_first_step_comes_out_of_it(tmp_path: Path, idle: type[IdleLearner]) -> None:
     def fail(weight: Any) -> None:
-        raise DataError(f"at {weight.numpy().item():g}")
+        raise DivergedError(f"at {weight.numpy().item():g}")
 
     idle.at_step = staticmethod(fail)
-    with pytest.raises(DataError, match="at 1"):
+    with pytest.raises(DivergedError, match="epoch 1 step 1: at 1, or look at the images of this batch"):
         trainer(tmp_path).fit()
+    assert not (tmp_path / "run" / "last").exists()
 
 
 def test_a_signal_does_not_wait_for_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +342,7 @@ def test_the_graph_of_a_phase_is_no_part_of_its_pace(
     def later(seconds: float) -> None:
         clock[0] += seconds
 
-    for module in (pace, training, waiting):
+    for module in (pace, saving, training, waiting):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     idle.at_trace = staticmethod(lambda weight: later(30.0 * (weight.numpy().item() in (0, STEPS))))
     idle.at_step = staticmethod(lambda weight: later(1.0))
@@ -346,7 +368,7 @@ def test_what_data_is_waited_for_is_a_share_of_the_time(
             later(1.0)
             yield batch
 
-    for module in (pace, training, waiting):
+    for module in (pace, saving, training, waiting):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(DetectionDataset, "training_batches", slow)
     idle.at_step = staticmethod(lambda weight: later(3.0))

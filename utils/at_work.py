@@ -13,6 +13,8 @@ HANGING_S = 5.0
 """Seconds after which the work on a file is given up as the program ends."""
 _FILES: dict[int, tuple[str, float]] = {}
 """By thread, each with its beginning."""
+INSISTED_S = 0.5
+"""The same for one who insists."""
 
 
 @contextmanager
@@ -35,12 +37,12 @@ def files_at_work() -> tuple[str, ...]:
     return tuple(path for path, _ in _FILES.copy().values())
 
 
-def leave_hanging_files(exit_code: int) -> None:
+def leave_hanging_files(exit_code: int, patience: float | None = None) -> None:
     """Waits until nothing is at work, or ends the process where all that is takes long: Python would wait for it.
 
-    Ctrl-C ends it at once.
+    Long is more than ``patience`` seconds, ``HANGING_S`` unless given; Ctrl-C ends the waiting.
     """
-    patience = HANGING_S
+    patience = HANGING_S if patience is None else patience
     while at_work := _FILES.copy():
         if min(time.monotonic() - since for _, since in at_work.values()) > patience:
             sys.stderr.write(f"ends without waiting for {', '.join(path for path, _ in at_work.values())}\n")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from utils.at_work import leave_hanging_files
+from utils.at_work import INSISTED_S, leave_hanging_files
 from utils.errors import UserError
 
 
@@ -30,7 +30,9 @@ def _code_of(main: Callable[[], int | None]) -> int:
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        return interrupt.args[0] if interrupt.args else 130
+        code: int = interrupt.args[0] if interrupt.args else 130
+        leave_hanging_files(code, INSISTED_S)
+        return code
     except BrokenPipeError:
         # Python would flush stdout once more as it ends, and complain that nobody reads it.
         with suppress(OSError):
