@@ -20,11 +20,16 @@ def phases(config: Config) -> tuple[PhaseConfig, ...]:
     train = config.train
     if train.phases:
         return train.phases
-    usual = 0 if config.model.weights == "none" else train.epochs // FROZEN_SHARE
-    frozen_until = usual if train.freeze_epochs is None else train.freeze_epochs
-    frozen = PhaseConfig(frozen_until, train.freeze_batch_size, frozen_backbone=True)
+    frozen = PhaseConfig(frozen_until(config), train.freeze_batch_size, frozen_backbone=True)
     unfrozen = PhaseConfig(train.epochs, train.batch_size, frozen_backbone=False)
     return tuple(p for p in (frozen, unfrozen) if p.until_epoch > (0 if p is frozen else frozen.until_epoch))
+
+
+def frozen_until(config: Config) -> int:
+    """The epoch up to which the backbone is frozen, where no phases are listed."""
+    if config.train.freeze_epochs is not None:
+        return config.train.freeze_epochs
+    return 0 if config.model.weights == "none" else config.train.epochs // FROZEN_SHARE
 
 
 def smallest_input(config: Config) -> int:

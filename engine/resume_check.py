@@ -43,7 +43,7 @@ def changed_fields(saved: Mapping[str, Any], config: Any, places: Collection[str
 
 
 def as_it_was(config: ConfigT, saved: Mapping[str, Any]) -> ConfigT:
-    """``config`` with what it leaves to the machine, precision and batch sizes, as the run in ``saved`` had it.
+    """``config`` with what it leaves open, precision, frozen epochs and batch sizes, as the run in ``saved`` had it.
 
     ``saved`` is the ``info`` of a training checkpoint; ``config`` that of any training run.
     """
@@ -57,6 +57,7 @@ def as_it_was(config: ConfigT, saved: Mapping[str, Any]) -> ConfigT:
     known = dataclasses.replace(
         train,
         precision=precision if train.precision == "auto" else train.precision,
+        freeze_epochs=before["freeze_epochs"] if train.freeze_epochs is None else train.freeze_epochs,
         phases=(*phases, *train.phases[len(phases) :]),
         **sizes,
     )

@@ -13,7 +13,7 @@ from engine.batch_size import found_batch_sizes, with_batch_sizes
 from engine.checkpoint import Checkpoint, Spec, kind_of, read_checkpoint
 from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
-from engine.plan import phases
+from engine.plan import frozen_until, phases
 from engine.position import Position
 from engine.precision import cpu_has_bfloat16, gpu_capabilities, gradients_fall_short, precision_for
 from engine.resume_check import as_it_was, changed_classes, changed_data, changed_fields, changed_versions
@@ -65,10 +65,11 @@ def what_was_decided(asked: Config, found: Config) -> list[str]:
     wanted, epochs = asked.train.epochs, phases(asked)[-1].until_epoch
     if wanted not in (epochs, type(asked)().train.epochs):
         lines.append(f"train.epochs: {wanted}: is not used: train.phases decides, and ends after epoch {epochs}")
-    if asked.model.weights == "none" and any(phase.frozen_backbone for phase in phases(asked)):
+    if asked.model.weights == "none" and phases(asked)[0].frozen_backbone:
+        field = "train.phases" if asked.train.phases else "train.freeze_epochs"
         lines.append(
-            "model.weights: none: a frozen backbone that knows nothing teaches nothing: give weights, or freeze "
-            "nothing (train.freeze_epochs 0)"
+            f"{field}: freezes a backbone that knows nothing, of which nothing can be learned: give model.weights, or "
+            "freeze nothing"
         )
     return lines
 
@@ -81,9 +82,9 @@ def prepared_run(
 
 
 def _setup(config: Config) -> Setup:
-    """How the run begins, in the precision that the devices here decide where ``config`` leaves it open."""
+    """How the run begins: precision and frozen epochs as devices and weights decide them where ``config`` does not."""
     precision = precision_for(config.train.precision, gpu_capabilities())
-    train = dataclasses.replace(config.train, precision=precision)
+    train = dataclasses.replace(config.train, precision=precision, freeze_epochs=frozen_until(config))
     return SETUPS[type(config)](dataclasses.replace(config, train=train))
 
 

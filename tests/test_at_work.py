@@ -69,13 +69,23 @@ def test_ctrl_c_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
         leave_hanging_files(130)
 
 
-def test_one_who_insists_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_who_insists_waits_for_nothing_that_goes_on_and_on() -> None:
     def insist() -> None:
         raise KeyboardInterrupt(143)
 
-    monkeypatch.setattr(at_work, "HANGING_S", 60)
-    with at_work_on("a.png"), pytest.raises(ExitedError, match="143"):
+    def work() -> None:
+        while not left:
+            with at_work_on("a.png"):
+                time.sleep(0.1)
+
+    left: list[bool] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    # Long enough to see no file at work, but for that one.
+    with at_work_on("b.png"), pytest.raises(ExitedError, match="143"):
         run_door(insist)
+    left.append(True)
+    thread.join()
 
 
 def test_what_is_merely_slow_is_waited_for() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -188,7 +189,8 @@ def test_a_run_keeps_what_was_found_and_goes_on_with_it(
 
 
 def test_what_is_left_open_is_as_it_was() -> None:
-    saved = {"config": {"train": {"freeze_batch_size": 3, "batch_size": 5, "phases": [{"batch_size": 7}]}}}
+    sizes = {"freeze_batch_size": 3, "batch_size": 5, "phases": [{"batch_size": 7}]}
+    saved: dict[str, Any] = {"config": {"train": {"freeze_epochs": 50, **sizes}}}
     config = open_config(phases=(PhaseConfig(1, 0, False), PhaseConfig(2, 9, False)))
     train = as_it_was(config, saved).train
     assert (train.freeze_batch_size, train.batch_size, train.precision) == (3, 5, "float32")
@@ -196,4 +198,4 @@ def test_what_is_left_open_is_as_it_was() -> None:
     saved["config"]["train"]["precision"] = "mixed_float16"
     assert as_it_was(config, saved).train.precision == "mixed_float16"
     given = RunConfig(train=TrainConfig(precision="mixed_bfloat16", batch_size=2))
-    assert as_it_was(given, saved).train == given.train
+    assert as_it_was(given, saved).train == replace(given.train, freeze_epochs=50)

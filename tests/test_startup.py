@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,14 +12,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
 from engine import detection_setup, startup
 from engine.checkpoint import Checkpoint, model_tensors, save_checkpoint
 from engine.detection_setup import initial_detector
 from engine.inference import Predictor
+from engine.resume_check import as_it_was
 from engine.workers import default_strategy
 from nets.backbones import build_classifier
 from nets.layers import SeededDropout
+from tests import fault_runs
 from tests.specs import detector_spec
 from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
 from utils.config import DataConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
@@ -111,7 +114,21 @@ def test_freezing_a_backbone_that_knows_nothing_is_said(weights: str, frozen: in
     train = TrainConfig(freeze_epochs=frozen, precision="float32")
     config = RunConfig(model=ModelConfig(weights=weights), train=train)
     lines = startup.what_was_decided(config, config)
-    assert any("a frozen backbone that knows nothing teaches nothing" in line for line in lines) == said
+    assert any("freezes a backbone that knows nothing" in line for line in lines) == said
+    later = (PhaseConfig(3, 8, False), PhaseConfig(4, 8, True))
+    config = replace(config, train=replace(train, phases=later))
+    assert not any("knows nothing" in line for line in startup.what_was_decided(config, config))
+
+
+def test_what_is_frozen_is_decided_when_a_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault_runs.quicken(monkeypatch.setattr)
+    config = fault_runs.tiny_config(tmp_path / "data", phases=(), epochs=12, batch_size=2)
+    startup.start_run(config, tmp_path / "run", Quiet()).run.unlock()
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]["freeze_epochs"] == 0
+    # Longer than it was meant to be, a run freezes no more than it did.
+    longer = replace(config, model=ModelConfig(weights="imagenet"), train=replace(config.train, epochs=24))
+    before = {"config": {"train": {**asdict(config.train), "freeze_epochs": 2}}}
+    assert as_it_was(longer, before).train.freeze_epochs == 2
 
 
 @pytest.mark.parametrize(("chief", "told"), [(True, "x\ny\n"), (False, "y\n")])

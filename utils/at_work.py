@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 HANGING_S = 5.0
 """Seconds after which the work on a file is given up as the program ends."""
+INSISTED_S = 0.5
+"""Seconds after which all such work is, for one who insists."""
 _FILES: dict[int, tuple[str, float]] = {}
 """By thread, each with its beginning."""
-INSISTED_S = 0.5
-"""The same for one who insists."""
 
 
 @contextmanager
@@ -37,14 +37,16 @@ def files_at_work() -> tuple[str, ...]:
     return tuple(path for path, _ in _FILES.copy().values())
 
 
-def leave_hanging_files(exit_code: int, patience: float | None = None) -> None:
+def leave_hanging_files(exit_code: int, insisted: bool = False) -> None:
     """Waits until nothing is at work, or ends the process where all that is takes long: Python would wait for it.
 
-    Long is more than ``patience`` seconds, ``HANGING_S`` unless given; Ctrl-C ends the waiting.
+    For one who has ``insisted`` it ends soon, whatever is at work; Ctrl-C does that, too.
     """
-    patience = HANGING_S if patience is None else patience
+    began = time.monotonic()
     while at_work := _FILES.copy():
-        if min(time.monotonic() - since for _, since in at_work.values()) > patience:
+        now = time.monotonic()
+        youngest = min(now - since for _, since in at_work.values())
+        if youngest > HANGING_S or (insisted and now - began > INSISTED_S):
             sys.stderr.write(f"ends without waiting for {', '.join(path for path, _ in at_work.values())}\n")
             sys.stdout.flush()
             sys.stderr.flush()
@@ -52,4 +54,4 @@ def leave_hanging_files(exit_code: int, patience: float | None = None) -> None:
         try:
             time.sleep(0.01)
         except KeyboardInterrupt:
-            patience = 0.0
+            insisted = True

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from utils.at_work import INSISTED_S, leave_hanging_files
+from utils.at_work import leave_hanging_files
 from utils.errors import UserError
 
 
@@ -17,8 +17,12 @@ def run_door(main: Callable[[], int | None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File and class names may hold characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
-    exit_code = _code_of(main)
-    leave_hanging_files(exit_code)
+    try:
+        exit_code, insisted = _code_of(main), False
+    except KeyboardInterrupt as interrupt:
+        print("interrupted", file=sys.stderr)
+        exit_code, insisted = interrupt.args[0] if interrupt.args else 130, True
+    leave_hanging_files(exit_code, insisted)
     return exit_code
 
 
@@ -28,11 +32,6 @@ def _code_of(main: Callable[[], int | None]) -> int:
     except UserError as error:
         print(_one_line(error), file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt as interrupt:
-        print("interrupted", file=sys.stderr)
-        code: int = interrupt.args[0] if interrupt.args else 130
-        leave_hanging_files(code, INSISTED_S)
-        return code
     except BrokenPipeError:
         # Python would flush stdout once more as it ends, and complain that nobody reads it.
         with suppress(OSError):
