@@ -17,6 +17,7 @@ from utils.progress import Reporter
 T = TypeVar("T")
 
 LEFT_AFTER_S = 3.0
+"""Of the ten that a signal may take, so that saving has time."""
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -92,7 +93,7 @@ def left_on_a_stop(work: Callable[[], T], stop: StopRequest, name: str) -> T:
     """What ``work`` gives, which no signal can end where it is: a thread does it.
 
     StoppedError where it takes more than ``LEFT_AFTER_S`` after ``stop`` was made. It goes on then, and what it changes
-    is no longer as it was; the door waits for it once more, and says in the end that ``name`` is left.
+    is no longer as it was; a door that ends before it says that ``name`` is left.
     """
     done: Future[T] = Future()
 

@@ -142,11 +142,8 @@ def test_the_first_worker_alone_draws_what_was_measured(
 ) -> None:
     left: list[Any] = []
     monkeypatch.setattr(Workers, "on_chief", lambda self, work: left.append(work))
-    setup, run, strategy = (
-        ClassificationSetup(config(data)),
-        RunDirectory(tmp_path / "run"),
-        tf.distribute.get_strategy(),
-    )
+    setup, run = ClassificationSetup(config(data)), RunDirectory(tmp_path / "run")
+    strategy = tf.distribute.get_strategy()
     setup.task(setup.spec(), "none", strategy, Quiet()).measure(4, run, 0, Quiet(), Workers(strategy))
     assert not run.path.exists()
     for work in left:
