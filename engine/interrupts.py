@@ -101,7 +101,7 @@ def left_on_a_stop(work: Callable[[], T], stop: StopRequest, name: str) -> T:
         with at_work_on(name):
             try:
                 done.set_result(work())
-            except BaseException as error:  # noqa: BLE001: raised below
+            except BaseException as error:  # raised below
                 done.set_exception(error)
 
     threading.Thread(target=act, daemon=True).start()
