@@ -66,12 +66,13 @@ def get_map(*words: str | Path | int) -> None:
     subprocess.run([sys.executable, "get_map.py", *map(str, words), "--no-plots"], check=True, stdout=sys.stderr)
 
 
-def ours(name: str, lists: Path, out: Path, changes: list[list[str]]) -> Contender:
+def ours(name: str, lists: Path, out: Path, seed: int, changes: list[list[str]]) -> Contender:
     """A recipe of this application, but for ``changes``: pairs of a field and its value."""
     words = (
         *(sys.executable, "train.py", "--config", CONFIGS[name], "--run-dir", str(out / "run")),
         *("--data.train", str(lists / "2007_train.txt"), "--data.val", str(lists / "2007_val.txt")),
         *("--data.classes", str(lists / "classes.txt"), "--model.weights", "none", "--model.input_size", str(SIZE)),
+        *("--train.seed", str(seed)),
         *(word for field, value in changes for word in (f"--{field}", value)),
     )
 
@@ -81,7 +82,7 @@ def ours(name: str, lists: Path, out: Path, changes: list[list[str]]) -> Contend
     return Contender(words, out / "run" / "best", measure)
 
 
-def yolo11n(python: Path, epochs: int, lists: Path, out: Path) -> Contender:
+def yolo11n(python: Path, epochs: int, lists: Path, out: Path, seed: int) -> Contender:
     """Ultralytics' smallest of its eleventh generation, on the same photos."""
     data, place = yolo_dataset(lists, out / "data"), str(out.absolute())
     names = tuple(read_classes(str(lists / "classes.txt")))
@@ -97,7 +98,7 @@ def yolo11n(python: Path, epochs: int, lists: Path, out: Path) -> Contender:
         subprocess.run([*script, "find", weights, photos, found, "--size", str(SIZE)], check=True, stdout=sys.stderr)
         get_map("--from-files", folder / "files", "--out", folder)
 
-    words = (*script, "train", str(data), place, "--epochs", str(epochs), "--size", str(SIZE))
+    words = (*script, "train", str(data), place, *("--epochs", str(epochs), "--size", str(SIZE), "--seed", str(seed)))
     return Contender(words, out / "run" / "weights" / "best.pt", measure)
 
 
@@ -171,9 +172,9 @@ def run(given: argparse.Namespace) -> None:
         raise SystemExit(f"{out}: is there already: remove it, or give another --out")
     out.mkdir(parents=True)
     if given.contender == "yolo11n":
-        contender = yolo11n(given.python, given.epochs, given.lists, out)
+        contender = yolo11n(given.python, given.epochs, given.lists, out, given.seed)
     else:
-        contender = ours(given.contender, given.lists, out, given.change)
+        contender = ours(given.contender, given.lists, out, given.seed, given.change)
     found: dict[str, Any] = {}
     copies = train(contender, out, sorted(given.minutes), given.core)
     for mark in sorted(given.minutes):
@@ -222,6 +223,7 @@ def main() -> None:
     running.add_argument("--minutes", type=float, nargs="+", default=[10.0, 20.0, 40.0, 60.0], help="marks")
     running.add_argument("--python", type=Path, help="of the environment that has ultralytics, for yolo11n")
     running.add_argument("--epochs", type=int, default=300, help="that yolo11n's schedule is made for (default: 300)")
+    running.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
     cores = sorted(os.sched_getaffinity(0))
     running.add_argument("--core", type=int, choices=cores, help="train on this one alone (default: on all)")
     running.add_argument(

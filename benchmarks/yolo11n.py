@@ -28,7 +28,7 @@ def train(given: argparse.Namespace) -> None:
         pretrained=False,
         amp=False,
         plots=False,
-        seed=0,
+        seed=given.seed,
     )
 
 
@@ -52,6 +52,7 @@ def main() -> None:
     training.add_argument("data", help="data.yaml of the photos")
     training.add_argument("out", help="folder for the run")
     training.add_argument("--epochs", type=int, required=True, help="what the schedule is made for")
+    training.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
     training.set_defaults(run=train)
     finding = verbs.add_parser("find", help="write what a trained model finds")
     finding.add_argument("data", metavar="weights", help="best.pt of a run")
