@@ -70,12 +70,17 @@ def train(contestant: Contestant, config: Path, run_dir: Path, frozen: int, epoc
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
+def epoch_seconds(entry: dict[str, Any]) -> float:
+    """What the steps and the validation of an epoch took."""
+    return float(entry["seconds"] + entry["validating_seconds"])
+
+
 def epochs_for(seconds: float, contestant: Contestant, config: Path, run_dir: Path) -> tuple[int, int]:
     """How many frozen and how many epochs in all fill ``seconds``."""
     frozen = TRIED_EPOCHS if contestant.has_learned else 0
     tried = train(contestant, config, run_dir, frozen, frozen + TRIED_EPOCHS)
     paces = [
-        statistics.mean([entry["seconds"] for entry in tried[first + 1 : first + TRIED_EPOCHS]])
+        statistics.mean([epoch_seconds(entry) for entry in tried[first + 1 : first + TRIED_EPOCHS]])
         for first in range(0, len(tried), TRIED_EPOCHS)
     ]
     if not contestant.has_learned:
@@ -99,7 +104,7 @@ def compare(contestant: Contestant, given: argparse.Namespace) -> dict[str, Any]
         "weights": contestant.weights,
         "epochs": epochs,
         "frozen_epochs": frozen,
-        "minutes": sum(entry["seconds"] + (entry.get("measuring_seconds") or 0) for entry in entries) / 60,
+        "minutes": sum(epoch_seconds(entry) + (entry.get("measuring_seconds") or 0) for entry in entries) / 60,
         "training_images_per_s": {"frozen": speed(entries[1:frozen]), "unfrozen": speed(entries[frozen + 1 :])},
         "prediction_images_per_s": measure_speed(Detector(weights).predictor, photos, given.batch).images_per_s,
         "parameters": model.count_params(),

@@ -16,7 +16,7 @@ from utils.config import PhaseConfig
 MIB = 1 << 20
 TIMINGS = (
     *("images_per_second", "data_wait", "memory_mib", "gpu_memory_mib"),
-    *("seconds", "preparing_seconds", "measuring_seconds", "seconds_left"),
+    *("seconds", "preparing_seconds", "validating_seconds", "measuring_seconds", "seconds_left"),
 )
 """Entries of an epoch that say how it went here and now: they differ from run to run."""
 UNFROZEN = 2.0
@@ -87,10 +87,10 @@ def is_measured(epoch: int, epochs: int, every: int) -> bool:
 def seconds_left(
     history: Sequence[dict[str, Any]], phases: Sequence[PhaseConfig], eval_every: int, input_size: int
 ) -> float | None:
-    """How long the epochs after ``history`` will take: as fast as its last epochs of their phase.
+    """How long the epochs after ``history`` will take: their steps as long as those of the last epochs of their phase.
 
     Of a phase to come it is what ``_cost`` makes of the pace of the phase before, and the first graph once more.
-    None while nothing is known: before the first epoch.
+    Validating and measuring take what they last took. None while nothing is known: before the first epoch.
     """
     epochs, known = phases[-1].until_epoch, [entry for entry in history if entry.get("seconds") is not None]
     if not known:
@@ -99,7 +99,7 @@ def seconds_left(
     graph = max(entry.get("preparing_seconds", 0.0) for entry in history)
     for phase in phases:
         done = [entry["seconds"] for entry in known if begins <= entry["epoch"] < phase.until_epoch]
-        # The first epoch of a phase has its first validation, whose graph is made, too.
+        # The first epoch of a run is the one that reads photos from a cold disk.
         recent, before, cost = done[1:][-5:] or done, cost, _cost(phase, input_size)
         if recent:
             pace = sum(recent) / len(recent)
@@ -107,13 +107,19 @@ def seconds_left(
             pace *= cost / before
         total += pace * max(0, phase.until_epoch - max(begins, len(history))) + graph * (begins >= len(history))
         begins = phase.until_epoch
-    measured = [e["measuring_seconds"] for e in history if e.get("measuring_seconds") is not None]
-    times = sum(is_measured(epoch, epochs, eval_every) for epoch in range(len(history) + 1, epochs + 1))
-    return total + times * (measured[-1] if measured else 0.0)
+    coming = range(len(history) + 1, epochs + 1)
+    total += len(coming) * _last(history, "validating_seconds")
+    return total + sum(is_measured(epoch, epochs, eval_every) for epoch in coming) * _last(history, "measuring_seconds")
+
+
+def _last(history: Sequence[dict[str, Any]], name: str) -> float:
+    """What the newest epoch that has ``name`` says of it; 0 where none does."""
+    known = [float(entry[name]) for entry in history if entry.get(name) is not None]
+    return known[-1] if known else 0.0
 
 
 def _cost(phase: PhaseConfig, input_size: int) -> float:
-    """What an epoch of ``phase`` takes against other phases, roughly: by the pixels, and by what learns."""
+    """What the steps of ``phase`` take against other phases, roughly: by the pixels, and by what learns."""
     return (phase.input_size or input_size) ** 2 * (1.0 if phase.frozen_backbone else UNFROZEN)
 
 

@@ -140,6 +140,9 @@ class Trainer:
         """The steps that are left of the epoch, its measurements, its checkpoints. StoppedError anywhere between."""
         started, whole = time.monotonic(), self.position.epoch_step == 0
         entry = self._learn(learner, phase, schedule)
+        # Of an epoch that was stopped and gone on with a part is timed, which says nothing of whole ones.
+        learned = time.monotonic()
+        entry["seconds"] = learned - started - entry["preparing_seconds"] if whole else None
         weights = self._weights()
         if not self.run.last.exists():
             # Killed between its first metrics and its first `last`, a run could neither be started nor gone on with.
@@ -149,8 +152,7 @@ class Trainer:
             entry.update(self._validate(learner))
             validated = time.monotonic()
             better = measured and self._measure(entry)
-        # Of an epoch that was stopped and gone on with a part is timed, which says nothing of whole ones.
-        entry["seconds"] = validated - started - entry["preparing_seconds"] if whole else None
+        entry["validating_seconds"] = validated - learned
         if measured:
             entry["measuring_seconds"] = time.monotonic() - validated
         self._finish_epoch(learner, entry, weights, better)

@@ -16,10 +16,11 @@ PHASES = (PhaseConfig(4, 8, True), PhaseConfig(10, 8, False))
 ALIKE = (PhaseConfig(4, 8, False), PhaseConfig(10, 8, False))
 
 
-def epochs(*seconds: float | None, measuring: dict[int, float] | None = None) -> list[dict[str, Any]]:
+def epochs(*seconds: float | None, **parts: dict[int, float]) -> list[dict[str, Any]]:
     history: list[dict[str, Any]] = [{"epoch": epoch, "seconds": one} for epoch, one in enumerate(seconds)]
-    for epoch, one in (measuring or {}).items():
-        history[epoch]["measuring_seconds"] = one
+    for part, of_epochs in parts.items():
+        for epoch, one in of_epochs.items():
+            history[epoch][f"{part}_seconds"] = one
     return history
 
 
@@ -52,6 +53,12 @@ def test_a_phase_to_come_takes_more_where_more_is_learned_or_seen() -> None:
     growing = (PhaseConfig(2, 4, False, 208), PhaseConfig(4, 4, False), PhaseConfig(6, 4, False, 832))
     assert left(epochs(3), growing) == 3 + 12 * 2 + 48 * 2
     assert left(epochs(3, 3, 20, 10), growing) == 40 * 2
+
+
+def test_validation_takes_as_long_whatever_is_learned_or_seen() -> None:
+    growing = (PhaseConfig(2, 4, False, 208), PhaseConfig(4, 4, False))
+    # The first one of a phase makes a graph.
+    assert left(epochs(3, 3, validating={0: 9, 1: 5}), growing) == (12 + 5) * 2
 
 
 def test_the_graphs_of_later_phases_are_still_to_come() -> None:
