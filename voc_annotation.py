@@ -1,15 +1,17 @@
 """VOC folders in, annotation lists for training out, with a health report of the dataset.
 
 Examples:
-  python voc_annotation.py --voc VOCdevkit --out data
-      every year in VOCdevkit; writes data/2007_train.txt, data/2007_val.txt, ... and data/classes.txt
-  python voc_annotation.py --voc VOCdevkit --year 2007 2012 --classes model_data/voc_classes.txt --out data
+  python voc_annotation.py --voc VOCdevkit --out lists
+      every year in VOCdevkit; writes lists/2007_train.txt, lists/2007_val.txt, ... and lists/classes.txt
+  python voc_annotation.py --voc VOCdevkit --year 2007 2012 --classes model_data/voc_classes.txt --out lists
       two years, class ids as in the given list
-  python voc_annotation.py --voc siteA siteB --out data --skip-bad
+  python voc_annotation.py --voc siteA siteB --out lists --skip-bad
       two folders at once, merged year by year; leaves out what is broken instead of stopping
 
 A year's ImageSets/Main/{train,val,test}.txt are used as they are. A year without them is split at random; the split
-is also written to DIR/VOC<year>/ImageSets, to be copied into your VOC folder so that get_map.py finds it.
+is also written to DIR/VOC<year>/ImageSets, to be copied into your VOC folder so that get_map.py finds it. With photos
+added, the same command leaves the others where they were: else what a detector learned from would be tested on.
+--new-split, --seed or a --...percent draws all anew.
 
 Objects marked difficult are left out of the lists (evaluation reads them from the XML). Images without objects are
 kept. Every problem is printed; with one, nothing is written and the exit code is 3. --skip-bad writes all the same and
@@ -23,17 +25,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.annotate import (
-    SplitRule,
-    derive_classes,
-    derived_folders,
-    find_sources,
-    make_records,
-    read_dataset,
-    refuse_inputs_as_output,
-    require_objects,
-    write_lists,
-)
+from utils.annotate import derive_classes, make_records, read_dataset, require_objects, write_lists
 from utils.arguments import Parser
 from utils.classes import read_classes, write_classes
 from utils.door import run_door
@@ -43,6 +35,14 @@ from utils.health_plot import draw_health
 from utils.problems import Problems
 from utils.progress import Reporter
 from utils.shipped import own_or_shipped
+from utils.splits import (
+    derived_folders,
+    find_sources,
+    keep_earlier,
+    refuse_inputs_as_output,
+    split_line,
+    split_rule,
+)
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -53,10 +53,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--year", nargs="+", metavar="YEAR", help="years to use, such as 2007 2012 (default: all that are there)")
     add("--classes", metavar="FILE", help="class names, one a line (default: all names found, sorted)")
     add("--out", required=True, metavar="DIR", help="where the lists are written")
-    add("--trainval-percent", type=float, default=0.9, metavar="P", help="of a new split: not test (default: 0.9)")
-    add("--train-percent", type=float, default=0.9, metavar="P", help="of that: train, the rest val (default: 0.9)")
-    add("--seed", type=int, default=0, help="decides a new split (default: 0)")
-    add("--new-split", action="store_true", help="split anew even where ImageSets exist")
+    add("--trainval-percent", type=float, metavar="P", help="of a new split: not test (default: 0.9)")
+    add("--train-percent", type=float, metavar="P", help="of that: train, the rest val (default: 0.9)")
+    add("--seed", type=int, help="decides a new split (default: 0)")
+    add("--new-split", action="store_true", help="split anew, whatever ImageSets or an earlier split in DIR say")
     add("--skip-bad", action="store_true", help="leave out images with problems, say which, and write the rest")
     add("--ignore-exif", action="store_true", help="boxes were drawn on photos without their EXIF rotation")
     add("--no-report", action="store_true", help="no health report and no dataset.png")
@@ -67,10 +67,10 @@ def main(argv: list[str] | None = None) -> int:
     """Annotates; returns the exit code."""
     args, problems = arguments(argv), Problems()
     out = Path(args.out)
-    rule = SplitRule(args.trainval_percent, args.train_percent, args.seed, args.new_split)
+    rule = split_rule(args.trainval_percent, args.train_percent, args.seed, args.new_split)
     listener = problems.listener("blank line in the class list")
     given = read_classes(own_or_shipped(args.classes), listener) if args.classes else ()
-    sources = find_sources(args.voc, args.year, rule, problems)
+    sources = keep_earlier(find_sources(args.voc, args.year, rule, problems), out, rule)
     refuse_inputs_as_output(out, sources)
     dataset = read_dataset(sources, args.ignore_exif, problems, Reporter())
     class_names = given or derive_classes(dataset)
@@ -90,8 +90,8 @@ def main(argv: list[str] | None = None) -> int:
         written.append(out / "dataset.png")
         draw_health(health, written[-1])
     print("\n".join(f"wrote {path}" for path in written))
-    for source, folder in derived_folders(out, sources):
-        print(f"new split (seed {args.seed}): to measure on it, copy {folder}/ImageSets into {source.folder}")
+    for source, place in derived_folders(out, sources):
+        print(split_line(source, place, rule.seed))
     return 0
 
 

@@ -19,11 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
-from utils.annotate import Source, SplitRule, derive_classes, find_sources, make_records, read_dataset
+from utils.annotate import derive_classes, make_records, read_dataset
 from utils.annotations import parse_annotation
 from utils.image_headers import probe
 from utils.problems import Problems
 from utils.progress import Quiet
+from utils.splits import Source, SplitRule, find_sources
 from utils.voc import annotation_path_for, image_path_for, index_images
 
 OBJECT = """\t<object>

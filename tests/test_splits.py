@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.voc_trees import VocTree, annotate, files_below, object_xml
-from utils.annotate import SplitRule, find_sources
 from utils.errors import ConfigError
 from utils.problems import Problems
 from utils.records import read_annotation_list
+from utils.splits import SplitRule, find_sources
 
 CAR = object_xml("car", 1, 2, 30, 40)
 
@@ -67,6 +67,50 @@ def test_a_seeded_split_is_the_same_everywhere_and_can_be_copied_back(tmp_path, 
     assert listed(tmp_path / "new") == listed(tmp_path / "c")
 
 
+def test_with_photos_added_the_others_stay_where_they_were(tmp_path, capsys):
+    tree, out = split_tree(tmp_path / "devkit", [f"{i:03} 1" for i in range(30)]), tmp_path / "out"
+    assert annotate("--voc", tree.root, "--out", out, "--no-report", "--seed", 3) == 0
+    before = listed(out)
+    assert "new split (seed 3)" in capsys.readouterr().out
+    # Names that lie between the others.
+    for i in range(10):
+        tree.add(f"{i:03} 5", CAR)
+    assert annotate("--voc", tree.root, "--out", out, "--no-report") == 0
+    after = listed(out)
+    assert all(before[name] < after[name] for name in before)
+    assert {name: len(stems) for name, stems in after.items()} == {
+        "2007_train.txt": 32,
+        "2007_val.txt": 4,
+        "2007_test.txt": 4,
+    }
+    assert f"the split of {out}/VOC2007 is kept, 10 new images joined it" in capsys.readouterr().out
+    # One that is gone is gone.
+    (tree.folder / "Annotations" / "000 1.xml").unlink()
+    assert annotate("--voc", tree.root, "--out", out, "--no-report") == 0
+    assert listed(out) == {name: stems - {"000 1"} for name, stems in after.items()}
+    # Who asks for another split gets it.
+    for asked in (("--new-split",), ("--seed", 0), ("--train-percent", 0.9)):
+        assert annotate("--voc", tree.root, "--out", tmp_path / "fresh", "--no-report", "--new-split") == 0
+        assert annotate("--voc", tree.root, "--out", out, "--no-report", *asked) == 0
+        assert listed(out) == listed(tmp_path / "fresh") != after
+        assert annotate("--voc", tree.root, "--out", out, "--no-report", "--seed", 3) == 0
+
+
+def test_of_a_trainval_the_test_part_is_never_touched(tmp_path):
+    tree, out = split_tree(tmp_path / "devkit", list("abcdefghij")), tmp_path / "out"
+    tree.split("trainval", *"abcdef")
+    tree.split("test", "i", "j")
+    assert annotate("--voc", tree.root, "--out", out, "--no-report") == 0
+    before = listed(out)
+    tree.split("trainval", *"abcdefgh")
+    tree.split("test", "j")
+    assert annotate("--voc", tree.root, "--out", out, "--no-report") == 0
+    after = listed(out)
+    assert before["2007_train.txt"] <= after["2007_train.txt"]
+    assert before["2007_val.txt"] <= after["2007_val.txt"]
+    assert after["2007_test.txt"] == {"j"}
+
+
 @pytest.mark.parametrize(
     ("images", "trainval", "train", "sizes"),
     [(1, 0.9, 0.9, [1]), (3, 0.9, 0.9, [1, 1, 1]), (10, 1, 0.8, [8, 2]), (10, 0.5, 1, [5, 5]), (4, 1, 1, [4])],
@@ -84,7 +128,7 @@ def test_trainval_alone_is_split(tmp_path):
     tree.split("test", "i", "j")
     (source,) = find_sources([tree.root], None, SplitRule(train_share=0.75), Problems())
     assert {split: len(stems) for split, stems in source.splits.items()} == {"train": 6, "val": 2, "test": 2}
-    assert source.derived
+    assert source.cut == ("train", "val")
 
 
 def test_several_roots_and_years_merge(tmp_path):

@@ -1,0 +1,191 @@
+"""Which photos of a VOC folder are train, val and test: its ImageSets, or a cut of our own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import ConfigError, did_you_mean
+from utils.files import write_atomically
+from utils.problems import Problems
+from utils.voc import annotation_stems, image_sets, read_image_set, voc_year_dir, voc_years
+
+SPLITS = ("train", "val", "test")
+_IMAGE_SETS = Path("ImageSets", "Main")
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How a year without ImageSets is split: shares of all images (trainval) and of those (train)."""
+
+    trainval_share: float = 0.9
+    train_share: float = 0.9
+    seed: int = 0
+    always: bool = False
+    """Split anew even where ImageSets exist."""
+    keep: bool = True
+    """Photos of a split that was made before stay in the part where they were."""
+
+    def __post_init__(self) -> None:
+        for name, share in (("--trainval-percent", self.trainval_share), ("--train-percent", self.train_share)):
+            if not 0 < share <= 1:
+                raise ConfigError(f"{name}: {share}: must be above 0 and at most 1; 0.9 is 90 percent")
+        if self.seed < 0:
+            raise ConfigError(f"--seed: {self.seed}: must be 0 or more")
+
+
+def split_rule(trainval_share: float | None, train_share: float | None, seed: int | None, always: bool) -> SplitRule:
+    """The rule of a command line: what is None was not given. What was asks for another split than an earlier one."""
+    asked = {"trainval_share": trainval_share, "train_share": train_share, "seed": seed}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return SplitRule(**given, always=always, keep=not given and not always)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One VOC<year> folder and the image stems of its splits."""
+
+    year: str
+    folder: Path
+    splits: dict[str, list[str]]
+    cut: tuple[str, ...] = ()
+    """The splits that we made, none where the folder has its own."""
+    kept: int = 0
+    """Images that stay where a split that was made before has them."""
+
+
+def find_sources(
+    roots: Sequence[str | Path], years: Sequence[str] | None, rule: SplitRule, problems: Problems
+) -> list[Source]:
+    """The VOC<year> folders below ``roots``, each with its splits.
+
+    ConfigError for a root that is none, or a year that no root has.
+    """
+    found = {root: voc_years(root) for root in dict.fromkeys(Path(root).resolve() for root in roots)}
+    known = sorted(set(chain.from_iterable(found.values())))
+    for year in years or ():
+        if year not in known:
+            raise ConfigError(
+                f"--year: {year}: in no --voc folder{did_you_mean(year, known)}; there is {', '.join(known)}"
+            )
+    wanted = list(dict.fromkeys(years)) if years else known
+    pairs = [(year, voc_year_dir(root, year)) for year in wanted for root in found if year in found[root]]
+    return [_source(year, folder, rule, problems) for year, folder in pairs]
+
+
+def refuse_inputs_as_output(out: Path, sources: Sequence[Source]) -> None:
+    """ConfigError when the lists would land in a folder that is read."""
+    target = out.resolve()
+    for source in sources:
+        if target == source.folder.parent or target.is_relative_to(source.folder):
+            raise ConfigError(f"--out: {out}: is the input folder: give another, inputs are never changed")
+
+
+def _source(year: str, folder: Path, rule: SplitRule, problems: Problems) -> Source:
+    existing = [] if rule.always else image_sets(folder)
+    splits = {split: read_image_set(folder, split, problems) for split in SPLITS if split in existing}
+    splits = {split: stems for split, stems in splits.items() if stems}
+    stems = annotation_stems(folder)
+    cut: tuple[str, ...] = ()
+    if "trainval" in existing and not {"train", "val"} & set(splits):
+        cut = SPLITS[:2]
+        splits |= _drawn(read_image_set(folder, "trainval", problems), cut, rule, {})
+    elif not splits:
+        cut = SPLITS
+        splits = _drawn(stems, cut, rule, {})
+    listed = set(chain.from_iterable(splits.values()))
+    for stem in stems:
+        if stem not in listed:
+            problems.warn("annotation in no split", f"{folder}: Annotations/{stem}.xml: is in no split: not used")
+    return Source(year, folder, _in_order(splits), cut)
+
+
+def _in_order(splits: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    return {split: splits[split] for split in SPLITS if splits.get(split)}
+
+
+def keep_earlier(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[Source]:
+    """``sources`` with what an earlier run wrote to ``out`` of their splits left as it was; only new images are drawn.
+
+    What a detector was trained on would be in its test part otherwise, as soon as a photo is added.
+    """
+    places = {source.folder: place for source, place in derived_folders(out, sources)} if rule.keep else {}
+    return [_kept(source, places[source.folder], rule) if source.folder in places else source for source in sources]
+
+
+def _kept(source: Source, place: Path, rule: SplitRule) -> Source:
+    earlier = {split: _stems_of(place / _IMAGE_SETS / f"{split}.txt") for split in source.cut}
+    stems = set(chain.from_iterable(source.splits.get(split, ()) for split in source.cut))
+    splits = source.splits | _drawn(stems, source.cut, rule, earlier)
+    return replace(source, splits=_in_order(splits), kept=len(stems & set().union(*earlier.values())))
+
+
+def _stems_of(path: Path) -> set[str]:
+    """What ``write_image_sets`` wrote: whole lines, which may end as those with flags do. Nothing without the file."""
+    return set(path.read_text("utf-8", "surrogateescape").split("\n")) - {""} if path.exists() else set()
+
+
+def _drawn(
+    stems: Collection[str], cut: Sequence[str], rule: SplitRule, earlier: Mapping[str, set[str]]
+) -> dict[str, list[str]]:
+    """``stems`` dealt out to the splits ``cut``: by chance, but for those that ``earlier`` has somewhere."""
+    splits = {}
+    train, val, test = (earlier.get(split, set()) for split in SPLITS)
+    if "test" in cut:
+        stems, splits["test"] = _cut(stems, rule.trainval_share, rule.seed, train | val, test)
+    splits["train"], splits["val"] = _cut(stems, rule.train_share, rule.seed, train, val)
+    return splits
+
+
+def _cut(
+    stems: Iterable[str], share: float, seed: int, first: Collection[str], second: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """A random ``share`` of the stems with those of ``first``, and the rest with those of ``second``.
+
+    Neither is empty if it can be avoided. Sorted before and after, so that it is the same everywhere.
+    """
+    ordered = sorted(stems)
+    count = round(len(ordered) * share)
+    if share < 1 and len(ordered) > 1:
+        count = min(max(count, 1), len(ordered) - 1)
+    ones = [stem for stem in ordered if stem in first]
+    free = [stem for stem in ordered if stem not in first and stem not in second]
+    order = np.random.default_rng(seed).permutation(len(free))
+    ones += [free[i] for i in order[: max(0, count - len(ones))]]
+    return sorted(ones), sorted(set(ordered).difference(ones))
+
+
+def derived_folders(out: Path, sources: Sequence[Source]) -> list[tuple[Source, Path]]:
+    """Where the splits that we made are written: OUT/VOC<year>, numbered when several roots have the year."""
+    derived = [source for source in sources if source.cut]
+    counts = Counter(source.year for source in derived)
+    seen: Counter[str] = Counter()
+    places = []
+    for source in derived:
+        seen[source.year] += 1
+        number = f"-{seen[source.year]}" if counts[source.year] > 1 else ""
+        places.append((source, out / f"VOC{source.year}{number}"))
+    return places
+
+
+def write_image_sets(source: Source, place: Path) -> list[Path]:
+    """The splits of ``source`` as ImageSets below ``place``. Returns the paths."""
+    sets = source.splits | {"trainval": sorted(source.splits.get("train", []) + source.splits.get("val", []))}
+    written = {place / _IMAGE_SETS / f"{split}.txt": stems for split, stems in sets.items()}
+    for path, stems in written.items():
+        write_atomically(path, "".join(f"{stem}\n" for stem in stems))
+    return list(written)
+
+
+def split_line(source: Source, place: Path, seed: int) -> str:
+    """What a user reads of a split that we made."""
+    made = f"new split (seed {seed})"
+    if source.kept:
+        new = sum(len(source.splits.get(split, ())) for split in source.cut) - source.kept
+        made = f"the split of {place} is kept, {new} new images joined it (--new-split draws all anew)"
+    return f"{made}: to measure on it, copy {place}/ImageSets into {source.folder}"
