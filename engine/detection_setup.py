@@ -13,7 +13,7 @@ import tensorflow as tf
 from engine.checkpoint import Checkpoint, start_from, starting_point
 from engine.detection_task import DetectionTask
 from engine.image_check import check_images
-from engine.plan import detector_spec, smallest_input
+from engine.plan import class_file, detector_spec, smallest_input
 from nets.detector import BACKBONE, build_detector
 from nets.layers import RANDOM_STATE
 from utils.anchor_fit import better_anchors, input_sizes
@@ -33,7 +33,8 @@ class DetectionSetup:
     class_source = "data.classes"
 
     def __init__(self, config: RunConfig) -> None:
-        self.config = config
+        data = dataclasses.replace(config.data, classes=class_file(config.data))
+        self.config = dataclasses.replace(config, data=data)
         self.fitted: Collection[str] = ("anchors_wh_px",) if config.model.auto_anchors else ()
         self._anchors_wh: FloatArray | None = None
         self._lists: tuple[list[Record], list[Record]] | None = None
@@ -68,7 +69,7 @@ class DetectionSetup:
         return {
             "data.train": data.train,
             "data.val": data.val,
-            "data.classes": data.classes,
+            "data.classes": class_file(data),
             "model.anchors": self.config.model.anchors,
         }
 

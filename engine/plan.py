@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from engine.task import Config
 from nets.backbones import backbone_spec
 from utils.anchors import read_anchors
 from utils.classes import read_classes
-from utils.config import LEVELS, DetectorSpec, PhaseConfig, RunConfig, multi_scale_sides, package_versions
+from utils.config import LEVELS, DataConfig, DetectorSpec, PhaseConfig, RunConfig, multi_scale_sides, package_versions
 from utils.shipped import own_or_shipped
 
 FROZEN_SHARE = 6
@@ -38,6 +39,12 @@ def smallest_input(config: Config) -> int:
     return min(full, *(multi_scale_sides(phase.input_size or full, train.multi_scale)[0] for phase in phases(config)))
 
 
+def class_file(data: DataConfig) -> str:
+    """The class list: the one that is named, or the one beside the training list, or VOC's."""
+    beside = Path(data.train).parent / "classes.txt"
+    return data.classes or (str(beside) if beside.exists() else "model_data/voc_classes.txt")
+
+
 def detector_spec(config: RunConfig, warn: Callable[[str], None] | None = None) -> DetectorSpec:
     """What the run builds: reads the class and anchor files, scales the anchors to the input size.
 
@@ -48,7 +55,7 @@ def detector_spec(config: RunConfig, warn: Callable[[str], None] | None = None) 
     per_level = len(anchors) // len(LEVELS)
     backbone = backbone_spec(model.backbone)
     return DetectorSpec(
-        class_names=read_classes(own_or_shipped(config.data.classes), warn),
+        class_names=read_classes(own_or_shipped(class_file(config.data)), warn),
         backbone=backbone.name,
         input_size=model.input_size,
         anchors_wh_px=tuple((float(w), float(h)) for w, h in anchors),

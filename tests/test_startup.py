@@ -96,6 +96,19 @@ def test_a_folder_that_holds_a_run_is_refused_before_any_image_is_read(
         startup.start_run(config, tmp_path, Quiet())
 
 
+def test_a_class_list_that_is_not_named_is_the_one_beside_the_training_list(tmp_path: Path) -> None:
+    config = RunConfig(data=DataConfig(train=str(tmp_path / "2007_train.txt")))
+    assert detection_setup.DetectionSetup(config).spec().class_names[:2] == ("aeroplane", "bicycle")
+    (tmp_path / "classes.txt").write_text("cell\n")
+    setup = detection_setup.DetectionSetup(config)
+    assert setup.spec().class_names == ("cell",)
+    # The run's config.yaml names it.
+    assert setup.config.data.classes == setup.inputs()["data.classes"] == str(tmp_path / "classes.txt")
+    (tmp_path / "other.txt").write_text("thing\n")
+    named = replace(config, data=replace(config.data, classes=str(tmp_path / "other.txt")))
+    assert detection_setup.DetectionSetup(named).spec().class_names == ("thing",)
+
+
 @pytest.mark.parametrize("kind", [RunConfig, ClassifierRunConfig])
 def test_epochs_that_phases_overrule_are_said(kind: Any) -> None:
     phase = PhaseConfig(until_epoch=60, batch_size=4, frozen_backbone=False)

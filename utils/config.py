@@ -31,8 +31,9 @@ class DataConfig:
     """Annotation list to train on, as voc_annotation.py writes it."""
     val: str = "2007_val.txt"
     """Annotation list to validate on."""
-    classes: str = "model_data/voc_classes.txt"
-    """Class names, one a line."""
+    classes: str | None = None
+    """Class names, one a line; null: classes.txt beside the training list, as voc_annotation.py writes it, and without
+    that model_data/voc_classes.txt."""
     ignore_exif: bool = False
     """Leave the EXIF orientation of photos alone."""
     threads: int = 0
