@@ -57,7 +57,7 @@ def train(words: list[str]) -> int:
     summary = ended.summary
     if summary is None:
         return ended.exit_code
-    print(f"{summary.epochs} epochs in {summary.minutes:.1f} minutes, best top-1 {summary.best_score:.4f}")
+    print(summary)
     print(f"classifier: {summary.run_dir / 'best'}   curves and pictures: {summary.run_dir / 'plots'}")
     return 0
 

@@ -34,9 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = ended.summary
     if summary is None:
         return ended.exit_code
-    best = summary.best_score
-    measured = "mAP not measured" if best is None else f"best {summary.score_title} {best:.4f} on the validation list"
-    print(f"{summary.epochs} epochs in {summary.minutes:.1f} minutes, {measured}")
+    print(summary)
     print(f"detector: {summary.run_dir / 'best'}   curves: {summary.run_dir / 'plots' / 'curves.png'}")
     return 0
 

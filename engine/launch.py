@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +30,8 @@ class Ended(NamedTuple):
 
 def carry_out(request: TrainingRequest[Any], reporter: Reporter) -> Ended:
     """Does what was asked for. Loads TensorFlow where this process needs it."""
-    again = f"python {DOORS[type(request.config)][1]} --resume {request.run_dir}"
+    resume = f"--resume {shlex.quote(request.run_dir)}"
+    again = f"python {DOORS[type(request.config)][1]} {resume}"
     if request.cluster:
         from engine.ray_workers import run_on_ray
 
@@ -47,8 +49,8 @@ def carry_out(request: TrainingRequest[Any], reporter: Reporter) -> Ended:
     trainer = requested_run(request, reporter)
     with stop_on_signals() as stop:
         summary = trainer.fit(stop)
-    if stop.made:
+    if stop.made and not summary.complete:
         alone = read_cluster().count == 1
-        reporter.say(f"stopped; go on with: {again if alone else f'--resume {request.run_dir}, on every worker'}")
+        reporter.say(f"stopped; go on with: {again if alone else f'{resume}, on every worker'}")
         return Ended(stop.exit_code)
     return Ended(summary=summary if read_cluster().chief else None)

@@ -28,10 +28,17 @@ class Position:
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a finished run came to."""
+    """What a run came to."""
 
     run_dir: Path
+    complete: bool
+    """Whether nothing is left to be done."""
     best_score: float | None
     score_title: str
     epochs: int
     minutes: float
+
+    def __str__(self) -> str:
+        known = self.best_score is not None
+        found = f"best {self.score_title} {self.best_score:.4f}" if known else f"{self.score_title} not measured"
+        return f"{self.epochs} epochs in {self.minutes:.1f} minutes, {found} on the validation data"

@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 from utils.classes import write_classes
 from utils.errors import ConfigError, FileError
 from utils.files import remove_leftovers, write_atomically
-from utils.run_files import BEST, LAST
+from utils.run_files import BEST, CONFIG, LAST
 
 EpochMetrics = dict[str, Any]
 
@@ -27,7 +28,7 @@ class RunDirectory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config_file = self.path / "config.yaml"
+        self.config_file = self.path / CONFIG
         self.metrics_file = self.path / "metrics.jsonl"
         self.last = self.path / LAST
         self.previous = self.path / "previous"
@@ -45,7 +46,7 @@ class RunDirectory:
 
     def refuse_used(self) -> None:
         """ConfigError when a run is here."""
-        if self.last.exists() or self.metrics_file.exists():
+        if self.last.exists() or self.best.exists() or self.metrics_file.exists():
             raise ConfigError(
                 f"--run-dir: {self.path}: holds a run already: go on with --resume {self.path}, or give another"
             )
@@ -66,7 +67,8 @@ class RunDirectory:
             file.close()
             raise FileError(f"{self.path}: {error.strerror}: give a folder on a disk that can lock files") from error
         self._lock = file
-        remove_leftovers(self.path)
+        for folder in (self.path, self.plots, self.periodic(0).parent):
+            remove_leftovers(folder)
 
     def unlock(self) -> None:
         """Lets other processes in."""
@@ -119,9 +121,22 @@ class RunDirectory:
 
 
 def _plain(config: Any, inputs: Iterable[str]) -> dict[str, Any]:
-    """The config as YAML can hold it: tuples become lists. Its files are named so that they are found from anywhere."""
+    """The config as YAML can hold it: tuples become lists. Its files are named so that they are found from anywhere.
+
+    ConfigError for a value that is no text, and so can neither be written nor read again.
+    """
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     for section, name in (field.split(".") for field in inputs):
-        if os.path.exists(plain[section][name]):
-            plain[section][name] = os.path.abspath(plain[section][name])
+        path = os.path.abspath(plain[section][name])
+        # Below a folder whose name is no text, names as they were given can be gone on with from the same folder.
+        if os.path.exists(path) and _is_text(path):
+            plain[section][name] = path
+    for section, fields in plain.items():
+        for name, value in fields.items():
+            if isinstance(value, str) and not _is_text(value):
+                raise ConfigError(f"{section}.{name}: {value!r}: is not UTF-8, which config.yaml needs: rename it")
     return plain
+
+
+def _is_text(name: str) -> bool:
+    return re.search("[\udc80-\udcff]", name) is None

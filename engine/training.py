@@ -97,8 +97,9 @@ class Trainer:
                 f"stopped early, after epoch {self.position.epoch} of {self.epochs}: {since} measurements in a row "
                 f"found no better {self._score_title()} than {best:.4f} (train.early_stopping)"
             )
+        complete = self._stopped_early() or self.position.epoch >= self.epochs
         score, minutes = best if best >= 0 else None, (time.monotonic() - started) / 60
-        return TrainingSummary(self.run.path, score, self._score_title(), self.position.epoch, minutes)
+        return TrainingSummary(self.run.path, complete, score, self._score_title(), self.position.epoch, minutes)
 
     def _run_phase(self, number: int, phase: PhaseConfig) -> None:
         with self._within_memory(phase.batch_size):

@@ -59,10 +59,11 @@ class Workers:
 
     def sum(self, values: FloatArray) -> FloatArray:
         """The sum over all workers of arrays of one shape, float64."""
-        if self.alone:
-            return np.asarray(values, np.float64)
-        flat = np.asarray(values, np.float64).ravel()
-        return self._sum(flat).numpy().reshape(np.shape(values))
+        given = np.asarray(values, np.float64)
+        # Of nothing TensorFlow's own sum over CPUs ends the process.
+        if self.alone or not given.size:
+            return given
+        return self._sum(given.ravel()).numpy().reshape(given.shape)
 
     def agree(self, error: DataError | None = None) -> None:
         """Where all meet: a stop that one was asked for becomes everybody's; an ``error`` of one a DataError of all."""

@@ -259,6 +259,22 @@ def test_the_run_of_a_classifier_is_named_at_the_detectors_door_and_the_other_wa
             read_run_config(run.config_file, other)
 
 
+@pytest.mark.parametrize("words", [["--resume", ""], ["--resume="], ["--run-dir", ""], ["--run-dir="]])
+def test_an_empty_run_directory_is_not_taken_for_none(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match=rf"{words[0].strip('=')}: is empty: name a run directory"):
+        training_request("", RunConfig, words)
+
+
+@pytest.mark.parametrize("option", ["--config {}", "--config={}"])
+def test_a_recipe_that_the_run_would_replace_is_refused(tmp_path: Path, option: str) -> None:
+    recipe = tmp_path / "config.yaml"
+    recipe.write_text("# mine\ntrain:\n  epochs: 5\n")
+    words = [*option.format(recipe).split(" "), "--run-dir"]
+    with pytest.raises(ConfigError, match=r"--run-dir: .*: its config would replace the recipe"):
+        training_request("", RunConfig, [*words, f"{tmp_path}/x/.."])
+    assert training_request("", RunConfig, [*words, str(tmp_path / "run")]).config.train.epochs == 5
+
+
 def test_flags_override_the_recipe_wherever_they_stand(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("train:\n  epochs: 5\n  freeze_epochs: 0\n")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest, stop_on_signals
+from tests.conftest import ROOT
 from utils.door import run_door
 from utils.errors import ConfigError, DataError, DivergedError, FileError, UserError, did_you_mean
 from utils.problems import FailFast, Problems
@@ -51,6 +57,57 @@ def test_errors_become_one_line_and_a_code(
 
     assert run_door(work) == code
     assert capsys.readouterr() == ("", said)
+
+
+BROKEN = """
+import os, signal, sys
+from engine.interrupts import stop_on_signals
+from utils.door import run_door
+from utils.errors import FileError
+from utils.progress import Reporter
+
+def stopped():
+    with stop_on_signals() as stop:
+        Reporter().say("step 1")
+        signal.raise_signal(signal.SIGINT)
+        Reporter().say("stopped; go on with ...")
+        return stop.exit_code
+
+def failing():
+    raise FileError("disk full")
+
+def printing():
+    print("a table")
+
+def main():
+    return {which}()
+
+sys.exit(run_door(main))
+"""
+
+
+@pytest.mark.parametrize(
+    ("which", "broken", "code"),
+    [
+        ("stopped", "stderr", 130), ("failing", "stderr", 4), ("printing", "stderr", 0), ("printing", "stdout", 0),
+        ("stopped", "full stderr", 130), ("failing", "full stderr", 4), ("printing", "full stdout", 4),
+    ],
+)  # fmt: skip
+def test_who_follows_may_go_and_the_work_ends_as_it_would(which: str, broken: str, code: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    if broken.startswith("full"):
+        if not Path("/dev/full").is_char_device():
+            pytest.skip("needs /dev/full")
+        os.close(writer)
+        writer = os.open("/dev/full", os.O_WRONLY)
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, broken.split()[-1]: writer}
+    code_text = BROKEN.replace("{which}", which)
+    ended = subprocess.run([sys.executable, "-c", code_text], cwd=ROOT, check=False, text=True, **streams)
+    os.close(writer)
+    assert ended.returncode == code, ended
+    assert "Traceback" not in f"{ended.stderr}"
+    assert "ignored" not in f"{ended.stderr}"
 
 
 def test_a_bug_is_not_hidden() -> None:

@@ -40,6 +40,26 @@ def test_a_new_run_holds_its_config_and_classes_and_is_not_started_twice(tmp_pat
         run.start(RunConfig(), ("a",))
 
 
+def test_a_folder_with_nothing_but_weights_is_not_trained_over(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.best.write_bytes(b"learned elsewhere")
+    with pytest.raises(ConfigError, match="holds a run already"):
+        run.start(RunConfig(), ("a",))
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_what_runs_below_a_run_are_writing_is_left_alone(tmp_path: Path) -> None:
+    own = [
+        tmp_path / name for name in (".last.0123456789ab", "plots/.a.0123456789ab.png", "checkpoints/.e.0123456789ab")
+    ]
+    other = tmp_path / "first" / ".last.0123456789ab"
+    for path in (*own, other):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    RunDirectory(tmp_path).lock()
+    assert [path.exists() for path in (*own, other)] == [False, False, False, True]
+
+
 def test_a_disk_that_cannot_lock_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")

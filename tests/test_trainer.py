@@ -33,7 +33,7 @@ from tests.specs import detector_spec
 from utils.at_work import files_at_work
 from utils.command_line import read_run_config
 from utils.config import DataConfig, PhaseConfig, RunConfig, TrainConfig
-from utils.errors import DataError, DivergedError, MemoryRanOutError
+from utils.errors import ConfigError, DataError, DivergedError, MemoryRanOutError
 from utils.metrics import evaluate
 from utils.progress import Quiet
 from utils.types import Detections, Record
@@ -207,9 +207,10 @@ def test_of_several_workers_none_goes_on_alone_to_the_next_phase(
     monkeypatch.setattr(training, "Learner", lambda *given: built.append(given) or idle(*given))
     other = trainer(tmp_path, freeze_epochs=1, freeze_batch_size=2)
     # The chief's `last` lies on a disk that this one does not see.
-    other.workers.chief = False
+    other.workers.chief = other.saving.chief = False
     other.fit(stop)
     assert len(built) == 1
+    assert not other.run.last.exists()
 
 
 def test_the_first_worker_alone_draws_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,6 +415,19 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "last").read_bytes() == before
 
 
+def test_a_run_that_came_to_its_end_is_complete_though_a_stop_was_asked_for_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, epoch in ((tmp_path / "last", 2), (tmp_path / "first", 1)):
+        stop = StopRequest()
+        own = trainer(folder, save_every=1)
+        monkeypatch.setattr(own.run, "log_scalars", lambda entry, stop=stop, epoch=epoch: (
+            setattr(stop, "exit_code", 143) if entry["epoch"] + 1 == epoch else None
+        ))  # fmt: skip
+        summary = own.fit(stop)
+        assert (stop.made, summary.epochs, summary.complete) == (True, epoch, epoch == 2)
+
+
 def test_an_image_twice_in_the_validation_list_is_refused_before_the_first_step(tmp_path: Path) -> None:
     photo = draw_photo(tmp_path / "a.png", 0)
     with pytest.raises(DataError, match="listed twice"):
@@ -538,8 +552,9 @@ def test_a_worker_that_does_not_save_copies_its_weights_no_more_often_than_the_c
     idle.at_step = staticmethod(late)
     monkeypatch.setattr(training, "model_tensors", tensors)
     other = trainer(tmp_path, epochs=1, batch_size=1, save_minutes=10)
-    other.workers.chief = False
+    other.workers.chief = other.saving.chief = False
     other.fit()
+    assert not other.run.last.exists()
     # Before the first step, which a stop may leave; after it, when a save was due; at the end of the epoch for the save
     # there (and a missing `last`).
     assert copied == [0, 1, 2 * STEPS]
@@ -590,6 +605,24 @@ def test_the_config_of_a_run_names_its_files_so_that_any_folder_finds_them(
     # What comes with the application is found by its short name.
     assert back.model.weights == config.model.weights
     assert back.train == config.train
+
+
+def test_below_a_folder_whose_name_is_no_text_files_stay_named_as_they_were_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("train.txt", "val.txt", "classes.txt"):
+        Path(name).touch()
+    config = RunConfig(data=DataConfig(train="train.txt", val="val.txt", classes="classes.txt"))
+    RunDirectory("run").start(config, ("a",), DetectionSetup(config).inputs())
+    assert read_run_config(Path("run/config.yaml"), RunConfig).data == config.data
+    # Said before hours of work that could not be saved.
+    named = replace(config, data=replace(config.data, train=str(folder / "train.txt")))
+    with pytest.raises(ConfigError, match=r"data\.train: .*caf.udce9.*: is not UTF-8"):
+        RunDirectory("other").start(named, ("a",), DetectionSetup(named).inputs())
+    assert not Path("other").exists()
 
 
 def test_a_phase_learns_from_inputs_of_its_size_and_validation_sees_the_detectors(

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import classify
 from engine.checkpoint import read_checkpoint
 from engine.dataset import Shard
 from engine.evaluation import gathered
 from engine.pace import TIMINGS
+from engine.workers import Workers
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists
 from tests.labelled_folders import draw_folders
@@ -172,6 +174,14 @@ def test_one_worker_killed_ends_the_other_and_both_go_on(classifying: list[str],
     assert codes == [143], said
     assert f"stopped; go on with: python classify.py train --resume {run}\n" in said[0]
     assert len(story(run)) == read_checkpoint(run / "last").info["position"]["epoch"]
+
+
+def test_where_no_worker_found_anything_nothing_is_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(tf.distribute.get_strategy())
+    workers.alone = False
+    # TensorFlow's sum of nothing ends a process of several on CPUs.
+    monkeypatch.setattr(workers, "_sum", lambda values: pytest.fail("asked the others"))
+    assert workers.sum(np.zeros((0, 6))).shape == (0, 6)
 
 
 def test_gathering_loses_and_mixes_up_nothing() -> None:

@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Na
 from utils.classifier_config import ClassifierRunConfig
 from utils.config import RunConfig
 from utils.errors import ConfigError, did_you_mean
+from utils.run_files import CONFIG
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 DOORS: dict[type[Any], tuple[str, str]] = {
@@ -64,15 +65,21 @@ def training_request(description: str, config_type: type[ConfigT], argv: Sequenc
     if arguments.workers is not None and (arguments.cluster is None or arguments.workers < 1):
         raise ConfigError(f"--workers: {arguments.workers}: give 1 or more, together with --cluster")
     launch = _Launch(arguments.dry_run, arguments.cluster, arguments.workers, _command(config_type, argv))
-    if not arguments.resume:
+    for option, folder in (("--resume", arguments.resume), ("--run-dir", arguments.run_dir)):
+        if folder == "":
+            raise ConfigError(f"{option}: is empty: name a run directory")
+    if arguments.resume is None:
         if arguments.resume_anyway:
             raise ConfigError("--resume-anyway: says how to go on: give the run with --resume RUN")
+        recipe = Path(arguments.run_dir, CONFIG).resolve()
+        if any(Path(str(one)).resolve() == recipe for one in arguments.config or ()):
+            raise ConfigError(f"--run-dir: {arguments.run_dir}: its config would replace the recipe: give another")
         return TrainingRequest(run_config(parser, arguments, config_type), arguments.run_dir, False, False, *launch)
     if arguments.dry_run:
         raise ConfigError("--dry-run: tries a new run: leave --resume out")
     if any(word.startswith("--") and not word.startswith(RESUMING) for word in argv):
         raise ConfigError("--resume: goes on with the run's own config; leave the other options out")
-    config = read_run_config(Path(arguments.resume) / "config.yaml", config_type)
+    config = read_run_config(Path(arguments.resume) / CONFIG, config_type)
     return TrainingRequest(config, arguments.resume, True, arguments.resume_anyway, *launch)
 
 

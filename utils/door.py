@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TextIO
 
 from utils.at_work import leave_hanging_files
 from utils.errors import UserError
+from utils.progress import Reporter
 
 
 def run_door(main: Callable[[], int | None]) -> int:
@@ -20,30 +22,42 @@ def run_door(main: Callable[[], int | None]) -> int:
     try:
         exit_code, insisted = _code_of(main), False
     except KeyboardInterrupt as interrupt:
-        print("interrupted", file=sys.stderr)
+        Reporter().say("interrupted")
         exit_code, insisted = interrupt.args[0] if interrupt.args else 130, True
+    for stream in (sys.stdout, sys.stderr):
+        _let_go_of_broken(stream)
     leave_hanging_files(exit_code, insisted)
     return exit_code
 
 
 def _code_of(main: Callable[[], int | None]) -> int:
+    told = Reporter()
     try:
-        return main() or 0
+        exit_code = main() or 0
+        # What is printed may still have to find room on a disk.
+        sys.stdout.flush()
+        return exit_code
     except UserError as error:
-        print(_one_line(error), file=sys.stderr)
+        told.say(_one_line(error))
         return error.exit_code
     except BrokenPipeError:
-        # Python would flush stdout once more as it ends, and complain that nobody reads it.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError as error:
-        print(_one_line(error) or "memory ran out", file=sys.stderr)
+        told.say(_one_line(error) or "memory ran out")
         return 4
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{where}{error.strerror or _one_line(error)}", file=sys.stderr)
+        told.say(f"{where}{error.strerror or _one_line(error)}")
         return 4
+
+
+def _let_go_of_broken(stream: TextIO) -> None:
+    """Python would flush ``stream`` once more as it ends, complain, and end with a code of its own."""
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _one_line(error: BaseException) -> str:

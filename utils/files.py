@@ -54,8 +54,8 @@ def refuse_replacing(outputs: Mapping[str, str | Path | None], inputs: Mapping[s
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process left of its ``replacing`` below ``folder``, where no other may be writing now."""
-    for path in folder.rglob(".*"):
+    """Removes what a killed process left of its ``replacing`` in ``folder``, where no other may be writing now."""
+    for path in folder.glob(".*"):
         if _LEFTOVER.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 

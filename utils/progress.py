@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TextIO, TypeVar
 
 T = TypeVar("T")
@@ -18,9 +19,10 @@ class Reporter:
         self.stream = stream or sys.stderr
 
     def say(self, text: str) -> None:
-        """One line."""
-        self.stream.write(text + "\n")
-        self.stream.flush()
+        """One line. Where nobody hears it, because a pipe is closed or a log's disk full, the work goes on."""
+        with suppress(OSError):
+            self.stream.write(text + "\n")
+            self.stream.flush()
 
     def warn(self, text: str) -> None:
         """One line of what goes wrong here: of several workers each says its own."""

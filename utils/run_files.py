@@ -1,4 +1,4 @@
-"""Where a run keeps its checkpoints."""
+"""Where a run keeps its checkpoints and its config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utils.errors import FileError, did_you_mean
 
-BEST, LAST = "best", "last"
+BEST, LAST, CONFIG = "best", "last", "config.yaml"
 
 
 def find_checkpoint(weights: str | Path) -> Path:
@@ -24,6 +24,11 @@ def find_checkpoint(weights: str | Path) -> Path:
             )
         return found
     if not path.exists():
+        if path.name == BEST and (path.parent / LAST).is_file():
+            raise FileError(
+                f"{path}: is not there yet: it comes with the first measurement (train.eval_every); for the last "
+                f"checkpoint give {path.parent}"
+            )
         nearby = os.listdir(path.parent) if path.parent.is_dir() else []
         raise FileError(f"{path}: no such checkpoint{did_you_mean(path.name, nearby) or '; training writes RUN/best'}")
     return path
