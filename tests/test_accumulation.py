@@ -108,6 +108,26 @@ def test_parts_of_a_batch_make_the_update_of_the_whole(task, clip_norm: float) -
     task.model.set_weights(start)
 
 
+def test_an_update_is_as_long_as_clipping_lets_it_be(task) -> None:
+    start = task.model.get_weights()
+    (batch,) = task.val_data.validation_batches(4)
+    moved = {}
+    for clip_norm in (0.0, 0.01, 1e9):
+        task.model.set_weights(start)
+        config = replace(TrainConfig(), optimizer="sgd", momentum=0.0, head_l2=0.0, clip_norm=clip_norm)
+        Learner(task, config, tf.distribute.get_strategy(), False).train_step(batch, 0.5)
+        moved[clip_norm] = np.concatenate(
+            [(after - before).ravel() for after, before in zip(task.model.get_weights(), start, strict=True)]
+        )
+    task.model.set_weights(start)
+    assert np.linalg.norm(moved[0.01]) == pytest.approx(0.5 * 0.01, rel=1e-3)
+    np.testing.assert_array_equal(moved[0.0], moved[1e9])
+    # Shorter, and in no other direction.
+    shorter = np.linalg.norm(moved[0.01]) / np.linalg.norm(moved[0.0])
+    assert shorter < 0.5
+    np.testing.assert_allclose(moved[0.01], shorter * moved[0.0], rtol=1e-3, atol=1e-7)
+
+
 def test_what_a_part_counts_for_goes_by_the_positives_of_all_workers(tmp_path, monkeypatch) -> None:
     task = detection(tmp_path, LossConfig())
     (batch,) = task.val_data.validation_batches(4)

@@ -61,50 +61,88 @@ def bce(logit: float, label: float) -> float:
     return max(logit, 0) - logit * label + math.log1p(math.exp(-abs(logit)))
 
 
-def focal(logit: float, label: int, gamma: float) -> float:
-    """arXiv:1708.02002 eq. 4."""
-    p = 1 / (1 + math.exp(-logit))
-    p_t = p if label else 1 - p
-    return -((1 - p_t) ** gamma) * math.log(p_t)
+def focal(logit: float, wanted: float, gamma: float) -> float:
+    """arXiv:2006.04388 eq. 3, which for 0 and 1 is arXiv:1708.02002 eq. 4."""
+    said = 1 / (1 + math.exp(-logit))
+    return abs(wanted - said) ** gamma * bce(logit, wanted)
 
 
-def plain_reference_loss(outputs, boxes_per_image, spec, gamma=0.0) -> tuple[float, float, float]:
-    """SEMANTICS 4 read aloud, one slot after the other; decoding is tested elsewhere."""
+def plain_loss(outputs, boxes_per_image, spec, config: LossConfig) -> tuple[float, float, float]:
+    """SEMANTICS 4 and docs/design.md read aloud, one slot after the other; decoding is tested elsewhere."""
     slots = [part.numpy() for part in decode(outputs, spec)]
-    total = [0.0, 0.0, 0.0]
-    start = 0
-    for level, mask, balance in zip(("P3", "P4", "P5"), spec.masks, (4.0, 1.0, 0.4), strict=True):
+    levels = []
+    start, number, smooth = 0, len(spec.class_names), config.label_smoothing
+    for level, mask in zip(("P3", "P4", "P5"), spec.masks, strict=True):
         count = (spec.input_size // STRIDES[level]) ** 2 * len(mask)
         box = objectness = classes = 0.0
         positives = negatives = 0
         for image, boxes in enumerate(boxes_per_image):
-            found = assign(boxes, spec)
+            found = assign(boxes, spec, config.assignment, config.assignment_iou)
             owner = dict(zip(found.slots.tolist(), found.box_indices.tolist(), strict=True))
             for slot in range(start, start + count):
                 predicted, logit, class_logits = (part[image][slot] for part in slots)
                 if slot in owner:
+                    true = boxes[owner[slot]] / spec.input_size
                     positives += 1
-                    box += 1 - plain_ciou(predicted, boxes[owner[slot]] / spec.input_size)
-                    objectness += focal(logit, 1, gamma)
-                    wanted = owner[slot] % len(spec.class_names)
-                    classes += sum(bce(c, float(i == wanted)) for i, c in enumerate(class_logits))
-                elif all(plain_iou(predicted, true / spec.input_size) < 0.5 for true in boxes):
+                    box += 1 - plain_ciou(predicted, true)
+                    goal = 1.0 if config.objectness_target == "one" else plain_iou(predicted, true)
+                    objectness += focal(logit, goal, config.focal_gamma)
+                    wanted = [smooth / number + (1 - smooth) * (i == owner[slot] % number) for i in range(number)]
+                    classes += sum(bce(c, w) for c, w in zip(class_logits, wanted, strict=True))
+                elif all(plain_iou(predicted, true / spec.input_size) < config.ignore_iou for true in boxes):
                     negatives += 1
-                    objectness += focal(logit, 0, gamma)
+                    objectness += focal(logit, 0, config.focal_gamma)
         start += count
-        positives, negatives, number = max(positives, 1), max(negatives, 1), len(spec.class_names)
-        total[0] += 0.05 * box / positives
-        total[1] += balance * 5 * spec.input_size**2 / 416**2 * objectness / (positives + negatives)
-        total[2] += number / 80 * classes / (positives * number)
+        levels.append((box, objectness, classes, positives, negatives))
+    all_positives = max(sum(positives for *_, positives, _ in levels), 1)
+    total = [0.0, 0.0, 0.0]
+    for (box, objectness, classes, positives, negatives), balance in zip(levels, config.balance, strict=True):
+        if config.normalisation == "positives":
+            shares = box / all_positives, balance * objectness / all_positives, classes / all_positives
+        else:
+            positives, negatives = max(positives, 1), max(negatives, 1)
+            area = spec.input_size**2 / 416**2
+            shares = (
+                box / positives,
+                balance * area * objectness / (positives + negatives),
+                number / 80 * classes / (positives * number),
+            )
+        weights = config.box_weight, config.objectness_weight, config.class_weight
+        total = [so_far + weight * share for so_far, weight, share in zip(total, weights, shares, strict=True)]
     return total[0], total[1], total[2]
 
 
-@pytest.mark.parametrize(("counts", "gamma"), [((4, 7), 0.0), ((0, 3), 0.0), ((0, 0), 0.0), ((1,), 0.0), ((4, 7), 1.5)])
-def test_equals_the_loss_computed_slot_by_slot(counts: tuple[int, ...], gamma: float) -> None:
+OTHER = {"box_weight": 3.0, "objectness_weight": 0.7, "class_weight": 1.3, "balance": (2.0, 1.5, 0.5)}
+
+
+@pytest.mark.parametrize("counts", [(4, 7), (0, 3), (0, 0), (1,)])
+@pytest.mark.parametrize(
+    ("loss", "changes"),
+    [
+        (REFERENCE_LOSS, {}),
+        (REFERENCE_LOSS, {"focal_gamma": 1.5}),
+        (LossConfig(), {}),
+        (LossConfig(), {"label_smoothing": 0.2, "focal_gamma": 1.5, "ignore_iou": 0.3, **OTHER}),
+    ],
+)
+def test_equals_the_loss_computed_slot_by_slot(
+    counts: tuple[int, ...], loss: LossConfig, changes: dict[str, float]
+) -> None:
+    config = dataclasses.replace(loss, **changes)
     boxes = [random_boxes(count, seed) for seed, count in enumerate(counts)]
     outputs = raw_outputs(SPEC, len(counts), seed=3)
-    parts = yolo_loss(outputs, targets_for(boxes), SPEC, dataclasses.replace(REFERENCE_LOSS, focal_gamma=gamma))
-    np.testing.assert_allclose(parts, plain_reference_loss(outputs, boxes, SPEC, gamma), rtol=2e-4, atol=1e-7)
+    parts = yolo_loss(outputs, targets_for(boxes, loss=config), SPEC, config)
+    np.testing.assert_allclose(parts, plain_loss(outputs, boxes, SPEC, config), rtol=2e-4, atol=1e-7)
+
+
+def test_boxes_do_not_learn_to_be_what_objectness_says() -> None:
+    outputs = {name: tf.Variable(value) for name, value in raw_outputs(SPEC, 1).items()}
+    with tf.GradientTape() as tape:
+        objectness = yolo_loss(outputs, targets_for([random_boxes(5, 1)], loss=LossConfig()), SPEC, LossConfig())[1]
+    for gradient in tape.gradient(objectness, list(outputs.values())):
+        own = gradient.numpy().reshape(-1, 8)
+        assert not own[:, :4].any()
+        assert own[:, 4].any()
 
 
 def test_ciou_of_boxes_anyone_can_check() -> None:

@@ -24,6 +24,7 @@ from engine.detection_task import DetectionTask
 from engine.evaluation import Evaluation
 from engine.interrupts import StopRequest, stop_on_signals
 from engine.run_directory import RunDirectory
+from engine.schedule import phase_schedule
 from engine.task import Measurement
 from engine.training import Trainer
 from engine.workers import Workers
@@ -36,6 +37,7 @@ from utils.config import DataConfig, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError, DataError, DivergedError, MemoryRanOutError
 from utils.metrics import evaluate
 from utils.progress import Quiet
+from utils.recipe_config import AugmentConfig
 from utils.types import Detections, Record
 
 SPEC = detector_spec(input_size=64, class_names=("red", "blue"))
@@ -508,6 +510,73 @@ def test_a_run_killed_while_its_first_results_are_written_can_go_on(
         again.fit()
         assert steps_in(folder / "run" / "last") == 2 * STEPS
         assert [entry["epoch"] for entry in RunDirectory(folder / "run").read_metrics()] == [0, 1]
+
+
+def test_what_is_measured_is_the_average_and_what_learns_goes_on_from_itself(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    own = trainer(tmp_path, ema_decay=0.5)
+
+    def look(*_: Any) -> None:
+        seen.append(own.task.model.weights[0].numpy().item())
+
+    def measure(*_: Any) -> Measurement:
+        look()
+        return Measurement({"map_50": 0.5, "coco_ap": 0.5}, 0.5)
+
+    idle.at_step, idle.at_validation = staticmethod(look), staticmethod(look)
+    monkeypatch.setattr(own.task, "measure", measure)
+    # The idle learner does not move it.
+    own.average.restore({path: np.full_like(value, -7) for path, value in own.average.tensors().items()}, 1)
+    own.fit()
+    assert seen == [1, 2, -7, -7, 3, 4, -7, -7]
+    best, last = (read_checkpoint(tmp_path / "run" / name) for name in ("best", "last"))
+    assert best.weights()["dense/kernel"].item() == last.weights()["dense/kernel"].item() == -7
+    assert steps_in(tmp_path / "run" / "last") == 4
+
+
+@pytest.mark.parametrize("by", ["step", "epoch"])
+def test_the_rate_follows_each_step_or_each_epoch(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    rates: list[float] = []
+    step = idle.train_step
+    monkeypatch.setattr(idle, "train_step", lambda self, batch, rate: rates.append(rate) or step(self, batch, rate))
+    own = trainer(tmp_path, schedule_by=by)
+    own.fit()
+    schedule = phase_schedule(own.config.train, 2, 2)
+    places = [0, 0.5, 1, 1.5] if by == "step" else [0, 0, 1, 1]
+    assert rates == [schedule.rate(place) for place in places]
+    assert len(set(rates)) == len(set(places))
+
+
+def test_what_the_config_says_of_the_photos_reaches_them(tmp_path: Path) -> None:
+    photos = [draw_photo(tmp_path / f"{i}.png", i, i % 3) for i in range(6)]
+    config = RunConfig(
+        data=DataConfig(balance_classes=0.9, threads=1),
+        augment=AugmentConfig(mosaic=0.8, mixup=0.5, close_mosaic=1),
+        train=TrainConfig(epochs=2, multi_scale=0.5, seed=5),
+    )
+    own = DetectionTask(config, SPEC, keras.Sequential([keras.Input([1])]), photos, photos)
+    data = DetectionDataset(photos, SPEC, config.loss, config.augment, 5, 1, 1, 0.5, 0.9)
+    for epoch in (0, 1):
+        made, expected = (list(one.training_batches(epoch, 2)) for one in (own.train_data, data))
+        for ours, theirs in zip(made, expected, strict=True):
+            assert (ours.paths, ours.mixed_in) == (theirs.paths, theirs.mixed_in)
+            np.testing.assert_array_equal(ours.images, theirs.images)
+            assert bool(ours.mixed_in) == (epoch == 0)
+
+
+def test_minutes_between_saves_are_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(saving, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    own = trainer(tmp_path, save_minutes=10).saving
+    due = []
+    for seconds in (599.0, 600.0):
+        clock[0] = seconds
+        due.append(own.due(3))
+    assert due == [False, True]
 
 
 @pytest.mark.parametrize("often", [{"save_minutes": 1e-9}, {"save_steps": 1}])
