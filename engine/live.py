@@ -54,22 +54,22 @@ class LiveVideo:
         self._reconnects = reconnects
         self._news = threading.Condition()
         self._frame: ImageArray | None = None
-        self._lost = False
-        self._closed = threading.Event()
-        self._capture = capture(source)
-        first = self._capture.read()[1] if self._capture.isOpened() else None
-        if first is None:
-            self._capture.release()
+        self._attempts = 0
+        found = self._opened()
+        if found is None:
             raise FileError(f"{source}: {_what_to_do(source)}")
-        self._frame = first
+        opened, first = found
         self.size_hw: tuple[int, int] = first.shape[:2]
-        self.fps = plausible_fps(self._capture.get(cv2.CAP_PROP_FPS))
-        self._start_reading()
+        self.fps = plausible_fps(opened.get(cv2.CAP_PROP_FPS))
+        # A file that lies on a server.
+        self._finite = opened.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+        self._start_reading(opened, first)
 
     def read(self, stopped: Callable[[], bool] = lambda: False) -> ImageArray | None:
         """The newest frame not read yet, RGB uint8; None once ``stopped`` or when the source has ended for good.
 
-        A source that ends or is silent for too long is opened again, a few times; FileError when that does not help.
+        One that ends though it has no end, or is silent for too long, is opened again, a few times in a row; FileError
+        when that does not help.
         """
         silent_since = time.monotonic()
         while not stopped():
@@ -79,6 +79,8 @@ class LiveVideo:
                 frame, self._frame = self._frame, None
             if frame is not None:
                 return of_size(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), self.size_hw)  # type: ignore[arg-type]
+            if self._lost and self._finite:
+                return None
             if self._lost or time.monotonic() - silent_since > self._stall_timeout_s:
                 self._reopen(stopped)
                 silent_since = time.monotonic()
@@ -88,10 +90,20 @@ class LiveVideo:
         """Gives the source back. Does not wait for a reading that hangs."""
         self._closed.set()
 
-    def _start_reading(self) -> None:
-        self._lost = False
+    def _opened(self) -> tuple[Any, ImageArray] | None:
+        """The source's capture and first frame; None where there is none."""
+        capture = self._open(self.source)
+        good, first = capture.read() if capture.isOpened() else (False, None)
+        if good and first is not None:
+            return capture, first
+        capture.release()
+        return None
+
+    def _start_reading(self, capture: Any, first: ImageArray) -> None:
+        self._frame, self._lost = first, False
         self._closed = threading.Event()
-        threading.Thread(target=self._read_on, args=(self._capture, self._closed), daemon=True).start()
+        self._began = self._newest = time.monotonic()
+        threading.Thread(target=self._read_on, args=(capture, self._closed), daemon=True).start()
 
     def _read_on(self, capture: Any, closed: threading.Event) -> None:
         """Runs in a thread of its own, which alone touches ``capture``: releasing it during a reading can crash."""
@@ -102,7 +114,7 @@ class LiveVideo:
                 if closed.is_set():
                     break
                 if good:
-                    self._frame = frame
+                    self._frame, self._newest = frame, time.monotonic()
                 else:
                     self._lost = True
                 self._news.notify()
@@ -110,19 +122,20 @@ class LiveVideo:
 
     def _reopen(self, stopped: Callable[[], bool]) -> None:
         self._closed.set()
-        for attempt in range(self._reconnects):
-            waited_until = time.monotonic() + min(2.0**attempt, self._stall_timeout_s)
+        # What is lost again at once has not been found.
+        if self._newest - self._began > self._stall_timeout_s:
+            self._attempts = 0
+        while self._attempts < self._reconnects:
+            waited_until = time.monotonic() + min(2.0**self._attempts, self._stall_timeout_s)
+            self._attempts += 1
             while time.monotonic() < waited_until and not stopped():
                 time.sleep(min(POLL_S, max(0.0, waited_until - time.monotonic())))
             if stopped():
                 return
-            capture = self._open(self.source)
-            if capture.isOpened() and capture.grab():
+            if found := self._opened():
                 self.reconnected += 1
-                self._capture = capture
-                self._start_reading()
+                self._start_reading(*found)
                 return
-            capture.release()
         raise FileError(f"{self.source}: no more frames, and {self._reconnects} attempts to reconnect did not help")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ WRITABLE = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 TEXTS, VOC_XML, YOLO_TEXTS, CROPS, HEATMAPS = FOLDERS = "txt", "voc", "yolo/labels", "crops", "heatmaps"
 """What goes beside the pictures, each in a folder of its own."""
 YOLO_CLASSES = "yolo/classes.txt"
+_FRAME = re.compile(r"_\d{6,}$")
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,18 @@ class OutputNames:
 def name_outputs(sources: Sources) -> list[OutputNames]:
     """One for each image and then each video. Of two that would meet, the later becomes ``name_2``.
 
-    ``a.jpg`` and ``a.png`` keep their names, and their text files are ``a.jpg.txt`` and ``a.png.txt``.
+    ``a.jpg`` and ``a.png`` keep their names, and their text files are ``a.jpg.txt`` and ``a.png.txt``. So does a video
+    beside photos that have the names of its frames.
     """
     wished = [_picture_name(image) for image in sources.images] + [_video_name(video) for video in sources.videos]
     pictures = _made_different(wished)
     stems = [picture.with_suffix("") for picture in pictures]
     shared = Counter(_folded(stem) for stem in stems)
-    full = [picture if shared[_folded(stem)] > 1 else stem for picture, stem in zip(pictures, stems, strict=True)]
+    framed = {_FRAME.sub("", _folded(stem)) for stem in stems[: len(sources.images)] if _FRAME.search(stem.name)}
+    full = [
+        picture if shared[_folded(stem)] > 1 or (number >= len(sources.images) and _folded(stem) in framed) else stem
+        for number, (picture, stem) in enumerate(zip(pictures, stems, strict=True))
+    ]
     return [OutputNames(*names) for names in zip(pictures, _made_different(full), strict=True)]
 
 
@@ -57,7 +64,9 @@ def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path], w
     pictures = {os.path.realpath(out_dir / name.picture) for name in name_outputs(sources)}
     pictures.add(os.path.realpath(out_dir / YOLO_CLASSES))
     folders = tuple(os.path.join(os.path.realpath(out_dir / folder), "") for folder in FOLDERS)
-    for path, given in {**inputs, os.path.realpath(weights): weights}.items():
+    files = tuple(files)
+    others = {os.path.realpath(file): file for file in files}
+    for path, given in {**inputs, os.path.realpath(weights): weights, **others}.items():
         if path in pictures or path.startswith(folders):
             raise ConfigError(f"--out: {out_dir}: {given} lies where a result would go; choose another")
     refuse_inputs_as_files(sources, files)

@@ -21,10 +21,12 @@ def save_picture(path: Path, image_rgb: ImageArray) -> None:
     """
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
     try:
-        _, data = cv2.imencode(path.suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), quality)
-    except cv2.error as error:
+        written, data = cv2.imencode(path.suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), quality)
+    except cv2.error:
+        written = False
+    if not written:
         height, width = image_rgb.shape[:2]
-        raise DataError(f"{path}: {width}x{height}: cannot be written as {path.suffix}") from error
+        raise DataError(f"{path}: {width}x{height}: cannot be written as {path.suffix}")
     write_atomically(path, data.tobytes(), sync=False)
 
 

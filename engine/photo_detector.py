@@ -58,10 +58,13 @@ class PhotoDetector(ABC):
         """
         return self.detect([self.ready(image) for image in images], score, iou)
 
-    def ready(self, image: ImageArray) -> Ready:
-        """The first half of ``predict_batch``, for one image; several threads may do it at once."""
+    def ready(self, image: ImageArray, name: str = "image") -> Ready:
+        """The first half of ``predict_batch``, for one image; several threads may do it at once.
+
+        DataError, with ``name`` for the image, for one too thin.
+        """
         size = self.spec.input_size
-        placement = place((image.shape[0], image.shape[1]), size, self.spec.resize)
+        placement = place((image.shape[0], image.shape[1]), size, self.spec.resize, name)
         return Ready(placement, resize_into(image, placement, size))
 
     def detect(self, photos: Sequence[Ready], score: float, iou: float) -> list[Detections]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from utils.errors import ConfigError
-from utils.files import STDOUT, replacing, writing
+from utils.files import STDOUT, as_json, replacing, writing
 from utils.types import Detections
 
 CSV_COLUMNS = ("image", "frame", "class_id", "name", "score", "left", "top", "right", "bottom")
@@ -34,6 +35,11 @@ class ResultFiles:
         there = [option for option, path in self._given.items() if path == STDOUT]
         if len(there) > 1:
             raise ConfigError(f"{', '.join(there)}: -: only one of them can go to stdout: give the others a file")
+        places: dict[str, str] = {}
+        for option, path in self.paths.items():
+            other = places.setdefault(os.path.realpath(path), option)
+            if other != option:
+                raise ConfigError(f"{other}, {option}: {path}: is one file: give each of them its own")
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -111,11 +117,11 @@ class JsonDocument(Log):
         self._file = file
         self._separator = ""
         self._failed: list[dict[str, str]] = []
-        file.write(_dumps(header)[:-1] + ', "images": [')
+        file.write(as_json(header)[:-1] + ', "images": [')
 
     def add(self, entry: Entry) -> None:
         """The next result."""
-        self._file.write(f"{self._separator}\n{_dumps(entry.to_dict())}")
+        self._file.write(f"{self._separator}\n{as_json(entry.to_dict())}")
         self._separator = ","
 
     def failed(self, image: str, reason: str) -> None:
@@ -124,7 +130,7 @@ class JsonDocument(Log):
 
     def end(self, complete: bool) -> None:
         """Closes the document."""
-        self._file.write(f'\n], "failed": {_dumps(self._failed)}, "complete": {_dumps(complete)}}}\n')
+        self._file.write(f'\n], "failed": {as_json(self._failed)}, "complete": {as_json(complete)}}}\n')
 
 
 class CsvTable(Log):
@@ -161,7 +167,7 @@ class CocoDocument(Log):
         frame = {"frame": entry.more["frame"]} if "frame" in entry.more else {}
         self._image_count += 1
         image = {"id": self._image_count, "file_name": entry.image, "width": width, "height": height, **frame}
-        self._images.write(f"{',' if self._image_count > 1 else ''}\n{_dumps(image)}")
+        self._images.write(f"{',' if self._image_count > 1 else ''}\n{as_json(image)}")
         for found in detection_dicts(entry.detections):
             left, top, right, bottom = found["box_xyxy"]
             self._count += 1
@@ -174,7 +180,7 @@ class CocoDocument(Log):
                 "iscrowd": 0,
                 "score": found["score"],
             }
-            self._file.write(f"{',' if self._count > 1 else ''}\n{_dumps(annotation)}")
+            self._file.write(f"{',' if self._count > 1 else ''}\n{as_json(annotation)}")
 
     def end(self, complete: bool) -> None:
         """Puts the images and what they share after their results."""
@@ -184,7 +190,7 @@ class CocoDocument(Log):
         self._images.seek(0)
         shutil.copyfileobj(self._images, self._file)
         self._images.close()
-        self._file.write(f'\n], "categories": {_dumps(categories)}, "info": {_dumps(info)}}}\n')
+        self._file.write(f'\n], "categories": {as_json(categories)}, "info": {as_json(info)}}}\n')
 
 
 class JsonLines(Log):
@@ -269,9 +275,3 @@ def _stream(path: Path) -> Iterator[TextIO]:
         file = path.open("w", encoding="ascii")
     with file:
         yield file
-
-
-def _dumps(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    # File names that are not UTF-8 hold lone surrogates, which JSON can only carry escaped.
-    return text if text.isprintable() else json.dumps(value)

@@ -6,7 +6,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import yaml
 
 from utils.classes import write_classes
 from utils.errors import ConfigError, FileError
-from utils.files import remove_leftovers, write_atomically
+from utils.files import is_text, remove_leftovers, write_atomically
 from utils.run_files import BEST, CONFIG, LAST
 
 EpochMetrics = dict[str, Any]
@@ -129,14 +128,10 @@ def _plain(config: Any, inputs: Iterable[str]) -> dict[str, Any]:
     for section, name in (field.split(".") for field in inputs):
         path = os.path.abspath(plain[section][name])
         # Below a folder whose name is no text, names as they were given can be gone on with from the same folder.
-        if os.path.exists(path) and _is_text(path):
+        if os.path.exists(path) and is_text(path):
             plain[section][name] = path
     for section, fields in plain.items():
         for name, value in fields.items():
-            if isinstance(value, str) and not _is_text(value):
+            if isinstance(value, str) and not is_text(value):
                 raise ConfigError(f"{section}.{name}: {value!r}: is not UTF-8, which config.yaml needs: rename it")
     return plain
-
-
-def _is_text(name: str) -> bool:
-    return re.search("[\udc80-\udcff]", name) is None

@@ -94,6 +94,8 @@ def _run_live(run: Prediction, source: VideoInput, name: OutputNames) -> VideoSi
                     break
                 if frame is None:
                     break
+                if int((time.monotonic() - start) * fps) < sink.frames:
+                    continue  # faster than the file, which has a frame for this moment already
                 shot = _shot(run, source, name, frame, sink.frames, sink, fps)
                 (detections,) = run.detect([shot])
                 seconds = time.monotonic() - start
@@ -119,7 +121,7 @@ def _shot(
     """A frame as it goes through the detector. Frames are counted from 0."""
     more = {"frame": number, "time_s": round(number / fps, 6), "output": str(sink.path)}
     own = name.of_frame(number)
-    return Shot(str(source), own.beside(".jpg").name, own, frame, run.predictor.ready(frame), more)
+    return Shot(str(source), own.beside(".jpg").name, own, frame, run.predictor.ready(frame, str(source)), more)
 
 
 def _rate(run: Prediction, source: VideoInput, fps: float | None) -> float:

@@ -35,8 +35,8 @@ class FakePredictor:
     def predict_batch(self, images: Sequence[ImageArray], score: float = 0.5, iou: float = 0.3) -> list[Detections]:
         return self.detect([self.ready(image) for image in images], score, iou)
 
-    def ready(self, image: ImageArray) -> Ready:
-        return Ready(place((image.shape[0], image.shape[1]), SPEC.input_size, SPEC.resize), image)
+    def ready(self, image: ImageArray, name: str = "image") -> Ready:
+        return Ready(place((image.shape[0], image.shape[1]), SPEC.input_size, SPEC.resize, name), image)
 
     def detect(self, photos: Sequence[Ready], score: float, iou: float) -> list[Detections]:
         self.batch_sizes.append(len(photos))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 from utils.errors import FileError
-from utils.files import remove_leftovers, replacing, write_atomically
+from utils.files import as_json, remove_leftovers, replacing, write_atomically
 
 
 def test_what_is_written_is_there_with_its_folders_and_nothing_else(tmp_path: Path) -> None:
@@ -90,3 +91,24 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="folder: cannot be written"):
         write_atomically(tmp_path / "folder", "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_pipe_stays_one_and_a_link_leads_where_it_led(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="pipe: cannot be written: is no regular file"):
+        write_atomically(tmp_path / "pipe", "x")
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("there", "not yet"):
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere" / f"{name}.txt")
+    (tmp_path / "elsewhere" / "there.txt").write_text("old")
+    for name in ("there", "not yet"):
+        write_atomically(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "elsewhere" / f"{name}.txt").read_text() == "new"
+
+
+def test_json_carries_names_that_are_no_text() -> None:
+    value = {"細胞": "caf\udce9"}
+    assert json.loads(as_json(value).encode()) == value
+    assert as_json({"細胞": 1}, indent=1) == '{\n "細胞": 1\n}'

@@ -58,6 +58,9 @@ def test_pictures_without_loss_come_back_and_impossible_ones_are_named(tmp_path:
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), PHOTO)
     with pytest.raises(DataError, match=r"a\.xyz: 60x40: cannot be written"):
         save_picture(tmp_path / "a.xyz", PHOTO)
+    # More than WebP can hold, which OpenCV does not raise.
+    with pytest.raises(DataError, match=r"a\.webp: 17000x8: cannot be written"):
+        save_picture(tmp_path / "a.webp", np.zeros((8, 17_000, 3), np.uint8))
 
 
 HEADER = {"score": 0.5, "class_names": ["細胞", "white cell"]}
@@ -169,6 +172,11 @@ def test_a_reader_of_stdout_that_stops_early_leaves_the_files_alone(
 def test_only_one_form_goes_to_stdout() -> None:
     with pytest.raises(ConfigError, match="--csv, --jsonl: -: only one of them can go to stdout"):
         ResultFiles(json=Path("a.json"), csv=STDOUT, jsonl=STDOUT)
+
+
+def test_two_forms_do_not_share_a_file() -> None:
+    with pytest.raises(ConfigError, match=r"--json, --coco: x/\.\./a\.json: is one file"):
+        ResultFiles(json=Path("a.json"), csv=Path("a.csv"), coco=Path("x/../a.json"))
 
 
 def test_a_log_of_failed_work_does_not_appear(tmp_path: Path) -> None:

@@ -409,6 +409,25 @@ def test_a_camera_is_recorded_in_real_time_until_stopped(place, monkeypatch, cap
     assert "Ctrl-C" in capsys.readouterr().err
 
 
+def test_a_video_too_thin_for_the_network_is_named(place, fake, capsys):
+    with writing_video(Path("in/thin.mp4"), 10, (2, 1000)) as sink:
+        sink.write(np.zeros((2, 1000, 3), np.uint8))
+    assert run("in/thin.mp4") == 3
+    assert "in/thin.mp4: 1000x2 px: too thin" in capsys.readouterr().err
+
+
+def test_of_a_camera_that_is_faster_than_its_file_each_frame_is_told_of_once(place, fake, monkeypatch):
+    script: list = [picture()[..., ::-1]]
+    for _ in range(60):
+        script += [0.005, picture()[..., ::-1]]
+    capture = Capture(script, fps=20, frames=61)
+    monkeypatch.setattr(engine.video_prediction, "LiveVideo", partial(LiveVideo, capture=opener(capture)))
+    assert run("rtsp://host/live", "--json", "all.json") == 0
+    numbers = [entry["frame"] for entry in document()["images"]]
+    assert len(set(numbers)) == len(numbers) > 2
+    assert frames_of("out/stream_live.mp4") > numbers[-1]
+
+
 def test_a_stream_that_is_lost_keeps_what_came(place, fake, monkeypatch, capsys):
     lost = partial(LiveVideo, capture=opener(Capture([picture()[..., ::-1]] * 3)), reconnects=1, stall_timeout_s=0.05)
     monkeypatch.setattr(engine.video_prediction, "LiveVideo", lost)

@@ -180,6 +180,18 @@ def test_videos_are_named_after_their_source():
     ]
 
 
+def test_frames_of_a_video_and_photos_of_their_names_are_all_kept():
+    photos = tuple(ImageInput(Path(name)) for name in ("clip_000000.jpg", "CLIP_000001.png", "other_1.png"))
+    made = name_outputs(Sources(photos, (VideoInput(Path("clip.mp4")), VideoInput(Path("other.mp4")))))
+    assert [str(name.stem) for name in made] == ["clip_000000", "CLIP_000001", "other_1", "clip.mp4", "other"]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "txt/a.txt", "yolo/classes.txt"])
+def test_results_do_not_go_onto_other_results(tree, name):
+    with pytest.raises(ConfigError, match="lies where a result would go"):
+        refuse_overwriting(find_sources(["in/a.jpg"]), Path("out"), [Path("out", name)], BEST)
+
+
 def test_results_never_go_where_inputs_lie(tree):
     with pytest.raises(ConfigError, match="directory of the input"):
         refuse_overwriting(find_sources(["in"]), Path("in"), [], BEST)

@@ -129,10 +129,12 @@ def test_what_is_no_video_is_refused(tmp_path):
 class Capture:
     """A camera that gives the frames of ``script``: None ends it, a float waits so many seconds."""
 
-    def __init__(self, script: list[np.ndarray | float | None], opened: bool = True, fps: float = 0.0) -> None:
+    def __init__(
+        self, script: list[np.ndarray | float | None], opened: bool = True, fps: float = 0.0, frames: int = 0
+    ) -> None:
         self.script = script
         self.opened = opened
-        self.fps = fps
+        self.numbers = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: float(frames)}
         self.released = threading.Event()
 
     def isOpened(self) -> bool:
@@ -147,11 +149,8 @@ class Capture:
                 return item is not None, item
         return False, None
 
-    def grab(self) -> bool:
-        return self.read()[0]
-
     def get(self, what: int) -> float:
-        return self.fps if what == cv2.CAP_PROP_FPS else 0.0
+        return self.numbers.get(what, 0.0)
 
     def release(self) -> None:
         self.released.set()
@@ -192,15 +191,34 @@ def test_no_camera_is_a_file_error(place, says):
 
 @pytest.mark.parametrize("silence", [[None], [30.0]], ids=["ends", "stalls"])
 def test_a_lost_stream_is_opened_again(silence):
-    first, second = Capture([frame(0), *silence]), Capture([frame(1), frame(2), 30.0])
+    first, second = Capture([frame(0), *silence]), Capture([frame(2), 30.0])
     with closing(LiveVideo(VideoInput("rtsp://x"), opener(first, second), stall_timeout_s=0.1)) as live:
         assert live.read()[40, 50, 0] == frame(0)[40, 50, 0]
         assert live.read()[40, 50, 0] == frame(2)[40, 50, 0]
         assert live.reconnected == 1
 
 
-def test_reconnecting_is_bounded():
-    with closing(LiveVideo(VideoInput("rtsp://x"), opener(Capture([frame(0)])), 0.05, reconnects=2)) as live:
-        live.read()
+@pytest.mark.parametrize("captures", [1, 20], ids=["never comes back", "is lost at once again and again"])
+def test_reconnecting_is_bounded(captures):
+    opened = opener(*(Capture([frame(0)]) for _ in range(captures)))
+    with closing(LiveVideo(VideoInput("rtsp://x"), opened, 0.05, reconnects=2)) as live:
+        for _ in range(min(captures, 3)):
+            assert live.read() is not None
         with pytest.raises(FileError, match="2 attempts"):
             live.read()
+    assert live.reconnected == min(captures - 1, 2)
+
+
+def test_what_was_found_again_for_a_while_may_be_lost_again():
+    captures = [Capture([frame(0), 0.1, frame(1), None]) for _ in range(4)]
+    with closing(LiveVideo(VideoInput("rtsp://x"), opener(*captures), 0.05, reconnects=1)) as live:
+        while live.reconnected < 3:
+            assert live.read() is not None
+
+
+def test_a_file_on_a_server_ends():
+    capture = Capture([frame(0), frame(1)], frames=2)
+    with closing(LiveVideo(VideoInput("http://x/clip.mp4"), opener(capture))) as live:
+        while live.read() is not None:
+            pass
+        assert live.reconnected == 0

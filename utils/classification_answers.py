@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from utils.errors import UserError
+from utils.files import as_json
 from utils.types import FloatArray
 
 
@@ -57,4 +57,4 @@ class Answers:
             for path, classes in self.found.items()
         ]
         failed = [{"image": path, "error": message} for path, message in self.failed.items()]
-        return json.dumps({"images": images, "failed": failed}, indent=2, ensure_ascii=False) + "\n"
+        return as_json({"images": images, "failed": failed}, indent=2) + "\n"

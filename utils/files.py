@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from utils.errors import ConfigError, FileError
 
@@ -30,10 +32,13 @@ def writing(target: Path) -> Iterator[None]:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` (same suffix) that takes its place when the block ends without error.
 
-    Missing parent directories are created. FileError when the place cannot be written.
+    Missing parent directories are created, and of a link what it leads to is replaced. FileError when the place cannot
+    be written, or holds what is no file, such as a device.
     """
-    target = Path(path)
-    with writing(target):
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise FileError(f"{path}: cannot be written: is no regular file: give another name")
+    with writing(Path(path)):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix}"
         # Unlike those of tempfile, the file has the mode of any new file.
@@ -58,6 +63,21 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".*"):
         if _LEFTOVER.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
+
+
+def is_text(name: str) -> bool:
+    """Whether ``name`` can be written as UTF-8; names of files that are not hold lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON as people read it, but for names that are no text, which it can only carry escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if is_text(text) else json.dumps(value, indent=indent)
 
 
 def write_results(path: Path, text: str) -> None:
