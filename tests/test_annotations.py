@@ -38,7 +38,7 @@ def refused(tmp_path: Path, text: str | bytes, match: str) -> None:
 
 
 def test_reads_names_boxes_difficult_and_size(tmp_path):
-    objects = [CAR, object_xml("big dog", "1.5", "2", "30.25", "40", "<difficult>1</difficult>")]
+    objects = [CAR, object_xml("big dog", "1.5", "2", "30.25", "40", f"<difficult>{'1' * 5000}</difficult>")]
     annotation, problems = parsed(tmp_path, annotation_xml(objects), "a.b.xml")
     assert annotation.image_id == "a.b"
     assert annotation.size_hw == (48, 64)

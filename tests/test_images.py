@@ -110,7 +110,9 @@ def test_exif_in_both_byte_orders_and_broken(tmp_path, photo, order):
     mark = {"<": b"II*\0", ">": b"MM\0*"}[order]
     right = mark + struct.pack(order + "IH", 8, 1) + struct.pack(order + "HHIHxx", 0x0112, 3, 1, 6)
     rest = jpeg_bytes(photo)[2:]
-    cases = ((right, (40, 24)), (right[:12], (24, 40)), (mark + struct.pack(order + "I", 10**6), (24, 40)))
+    long = mark + struct.pack(order + "IH", 8, 1) + struct.pack(order + "HHII", 0x0112, 4, 1, 6)
+    beyond = mark + struct.pack(order + "I", 10**6)
+    cases = ((right, (40, 24)), (long, (40, 24)), (right[:12], (24, 40)), (beyond, (24, 40)))
     for body, size_hw in cases:
         data = segment(body) + rest
         assert decode_image(data, "a.jpg").shape[:2] == size_hw

@@ -86,6 +86,8 @@ def test_reads_from_the_right(line, path, count):
         ("a.jpg 1,2,3,4 1,2,3,4,0", "4 numbers"),
         ("a.jpg 1,2,3,4,2", "class id 2: only 2 classes"),
         ("a.jpg 1,2,3,4,-1", "class id '-1'"),
+        ("a.jpg 1,2,3,4,99999999999999999999", "class id '99999999999999999999'"),
+        (f"a.jpg 1,2,3,4,{'9' * 5000}", "class id '9999"),
         ("a.jpg 1,2,3,4,0.5", "class id '0.5'"),
         ("a.jpg 5,2,5,4,0", "x1 < x2"),
         ("a.jpg 1,9,3,4,0", "y1 < y2"),

@@ -206,6 +206,32 @@ def test_a_line_break_in_a_name_is_an_error_of_one_line(tmp_path, capsys):
     assert error.count("\n") == 2
 
 
+def test_no_photo_is_passed_over_in_silence(tmp_path, capsys):
+    tree = VocTree(tmp_path / "devkit")
+    for stem in ("a", "b", "c", "d", "e"):
+        tree.add(stem, CAR)
+    (tree.folder / "Annotations" / "b.xml").rename(tree.folder / "Annotations" / "b.XML")
+    (tree.folder / "Annotations" / "c.xml").unlink()
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--no-report") == 0
+    listed = "".join(path.read_text() for path in (tmp_path / "out").glob("2007_*.txt"))
+    assert listed.count("JPEGImages") == 4
+    assert "/b.jpg" in listed
+    assert re.search(r"image without annotation.*1.*c\.jpg", capsys.readouterr().out)
+
+
+def test_what_is_left_out_is_in_no_split_either_and_an_empty_list_is_said(tmp_path, capsys):
+    tree, out = VocTree(tmp_path / "devkit"), tmp_path / "out"
+    for stem in "abcde":
+        tree.add(stem, CAR)
+    assert annotate("--voc", tree.root, "--out", out, "--no-report") == 0
+    sets = out / "VOC2007" / "ImageSets" / "Main"
+    (lonely,) = (sets / "val.txt").read_text().split()
+    (tree.folder / "JPEGImages" / f"{lonely}.jpg").unlink()
+    assert annotate("--voc", tree.root, "--out", out, "--no-report", "--skip-bad") == 0
+    assert lonely not in "".join(path.read_text() for path in sets.iterdir()).split()
+    assert "2007_val.txt: no image is left for it: not written" in capsys.readouterr().out
+
+
 def test_usage_errors(tree, tmp_path, capsys):
     out = ("--out", tmp_path / "out")
     for arguments, match in (

@@ -120,6 +120,8 @@ def make_records(
             ids = np.array([class_ids[item.name] for item in objects], np.int64)
             records.append(Record(sample.image_path, boxes, ids))
         lists[key] = records
+        if not records:
+            problems.warn("list without an image", f"{'_'.join(key)}.txt: no image is left for it: not written")
     return lists
 
 
@@ -133,12 +135,16 @@ def require_objects(lists: dict[tuple[str, str], list[Record]], dataset: Dataset
 
 
 def write_lists(out: Path, lists: dict[tuple[str, str], list[Record]], sources: Sequence[Source]) -> list[Path]:
-    """Writes OUT/<year>_<split>.txt, and for derived splits the ImageSets too. Returns the paths."""
+    """Writes OUT/<year>_<split>.txt, and for derived splits the ImageSets too. Returns the paths.
+
+    What was left out is in neither.
+    """
     written = []
     for (year, split), records in lists.items():
         if records:
             written.append(out / f"{year}_{split}.txt")
             write_annotation_list(written[-1], records)
+    listed = {record.image_path for records in lists.values() for record in records}
     for source, place in derived_folders(out, sources):
-        written += write_image_sets(source, place)
+        written += write_image_sets(source, place, listed)
     return written

@@ -133,7 +133,7 @@ def _parse_object(element: etree._Element, where: str, found: Problems) -> Annot
     if difficult and not _INTEGER.fullmatch(difficult):
         found.error(f"{where} ({name}): difficult: {difficult!r}: must be 0 or 1")
         return None
-    return None if box is None else AnnotatedObject(name, box, bool(difficult and int(difficult)))
+    return None if box is None else AnnotatedObject(name, box, bool(difficult and difficult.strip(" \t\r\n+-0")))
 
 
 def _parse_box(element: etree._Element, where: str, found: Problems) -> Box | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 100_000_000
+_LONG = 4
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
@@ -216,8 +217,9 @@ def _exif_orientation(segment: bytes) -> int:
         return 1
     (count,) = struct.unpack_from(order + "H", segment, directory)
     for entry in range(directory + 2, min(directory + 2 + 12 * count, len(segment) - 11), 12):
-        tag, value = struct.unpack_from(order + "H6xH", segment, entry)
+        tag, kind = struct.unpack_from(order + "HH", segment, entry)
         if tag == 0x0112:
+            (value,) = struct.unpack_from(order + ("I" if kind == _LONG else "H"), segment, entry + 8)
             return value if 1 <= value <= 8 else 1
     return 1
 

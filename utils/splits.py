@@ -13,7 +13,7 @@ import numpy as np
 from utils.errors import ConfigError, did_you_mean
 from utils.files import write_atomically
 from utils.problems import Problems
-from utils.voc import annotation_stems, image_sets, read_image_set, voc_year_dir, voc_years
+from utils.voc import annotation_stems, image_sets, index_images, read_image_set, voc_year_dir, voc_years
 
 SPLITS = ("train", "val", "test")
 _IMAGE_SETS = Path("ImageSets", "Main")
@@ -98,6 +98,9 @@ def _source(year: str, folder: Path, rule: SplitRule, problems: Problems) -> Sou
     elif not splits:
         cut = SPLITS
         splits = _drawn(stems, cut, rule, {})
+        for stem, names in index_images(folder).items():
+            if stem not in stems:
+                problems.warn("image without annotation", f"{folder}: JPEGImages/{names[0]}: no annotation: not used")
     listed = set(chain.from_iterable(splits.values()))
     for stem in stems:
         if stem not in listed:
@@ -173,9 +176,12 @@ def derived_folders(out: Path, sources: Sequence[Source]) -> list[tuple[Source, 
     return places
 
 
-def write_image_sets(source: Source, place: Path) -> list[Path]:
-    """The splits of ``source`` as ImageSets below ``place``. Returns the paths."""
-    sets = source.splits | {"trainval": sorted(source.splits.get("train", []) + source.splits.get("val", []))}
+def write_image_sets(source: Source, place: Path, listed: Collection[str]) -> list[Path]:
+    """The splits of ``source`` as ImageSets below ``place``, less what is not ``listed``. Returns the paths."""
+    folder = source.folder / "JPEGImages"
+    there = {stem for stem, names in index_images(source.folder).items() if str(folder / names[0]) in listed}
+    splits = {split: [stem for stem in stems if stem in there] for split, stems in source.splits.items()}
+    sets = splits | {"trainval": sorted(splits.get("train", []) + splits.get("val", []))}
     written = {place / _IMAGE_SETS / f"{split}.txt": stems for split, stems in sets.items()}
     for path, stems in written.items():
         write_atomically(path, "".join(f"{stem}\n" for stem in stems))

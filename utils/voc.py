@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _NOT_PLAIN = "not a plain image name: paths out of the folder are never followed"
+_XML = (".xml", ".XML")
 _FLAGGED = re.compile(r"(.*\S)[ \t]+(?:-1|0|1)")
 
 
@@ -81,13 +82,15 @@ def _names(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def annotation_stems(year_dir: Path) -> list[str]:
-    """Names, without ``.xml``, of all annotation files, sorted by code point."""
-    return [entry.name[:-4] for entry in _names(year_dir / "Annotations") if entry.name.endswith(".xml")]
+    """Names, without ``.xml`` or ``.XML``, of all annotation files, sorted by code point, each once."""
+    names = [entry.name for entry in _names(year_dir / "Annotations")]
+    return sorted({name[:-4] for name in names if name.endswith(_XML)})
 
 
 def annotation_path_for(year_dir: Path, stem: str) -> Path:
     """Where the annotation of an image lies."""
-    return year_dir / "Annotations" / f"{_plain_name(stem)}.xml"
+    usual, other = (year_dir / "Annotations" / f"{_plain_name(stem)}{suffix}" for suffix in _XML)
+    return other if other.exists() and not usual.exists() else usual
 
 
 def index_images(year_dir: Path) -> dict[str, list[str]]:
