@@ -59,12 +59,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes the report, prints the tables."""
     quieten_libraries()
     allow_any_name()
-    arguments = _parser().parse_args(argv)
-    _check(arguments)
+    _check(arguments := _parser().parse_args(argv))
     files = arguments.from_files
     out = Path(arguments.out or (f"{os.path.normpath(files)}_metrics" if files else "map_out"))
     photos = [Path(arguments.voc) / f"VOC{arguments.year}"] if arguments.voc else []
-    check_output(out, photos, [path for path in (arguments.from_files, arguments.weights, arguments.voc) if path])
+    beside = [os.path.dirname(os.path.abspath(path)) for path in (arguments.list, arguments.classes) if path]
+    check_output(out, photos, [path for path in (files, arguments.weights, arguments.voc, *beside) if path])
     measured = (_from_files if files else _by_running)(arguments, reporter := Reporter())
     write_report(out, *measured, reporter, plots=not arguments.no_plots)
     _show(measured[0], out)

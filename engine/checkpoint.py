@@ -209,6 +209,8 @@ def _field(digest: str) -> bytes:
 def _content(path: Path) -> bytes:
     if path.is_dir():
         raise FileError(f"{path}: is a directory: give a checkpoint file in it, such as {path / 'best'}")
+    if path.exists() and not path.is_file():
+        raise FileError(f"{path}: is no regular file: give a checkpoint that train.py wrote")
     try:
         return path.read_bytes()
     except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from engine.workers import Workers
 
 SCORE, IOU = 0.001, 0.5
+LONGEST_ID = 250
+"""Bytes of an image id, of the 255 that a file's name has room for."""
 Sample = tuple[Path, GroundTruth]
 
 
@@ -180,15 +184,27 @@ def _ground_truth(record: Record, image_id: str, class_names: Sequence[str], ign
 
 
 def image_ids(paths: Sequence[str]) -> list[str]:
-    """A distinct id for every image: its stem, kept whole at dots; its file name or whole path where stems repeat.
+    """A distinct id for every image: its stem, kept whole at dots, or, where stems repeat, its file name or as much of
+    its path as tells all apart.
 
-    In a path "/" becomes "%2F", so that the id can name a file. DataError when an image is listed twice.
+    In a path "/" becomes "%2F", and of one too long for a file's name a hash stands for it. DataError when an image is
+    listed twice.
     """
     repeated = [path for path, times in Counter(paths).items() if times > 1]
     if repeated:
         raise DataError(f"{repeated[0]}: listed twice: every image counts once; remove one of the lines")
     names = [Path(path).name for path in paths]
-    for ids in ([Path(name).stem for name in names], names):
-        if len(set(ids)) == len(ids):
-            return ids
-    return [path.replace("%", "%25").replace("/", "%2F") for path in paths]
+    ids, depth = [Path(name).stem for name in names], 1
+    if len(set(ids)) < len(ids):
+        ids = names
+    while len(set(ids)) < len(ids):
+        depth += 1
+        parts = ("/".join(path.split("/")[-depth:]) for path in paths)
+        ids = [part.replace("%", "%25").replace("/", "%2F") for part in parts]
+    return [_short_enough(one, path) for one, path in zip(ids, paths, strict=True)]
+
+
+def _short_enough(image_id: str, path: str) -> str:
+    if len(os.fsencode(image_id)) <= LONGEST_ID:
+        return image_id
+    return f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}_{Path(path).stem[-40:]}"

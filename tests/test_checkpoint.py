@@ -71,6 +71,9 @@ def test_foreign_files_are_refused_and_nothing_runs(tmp_path: Path, content: byt
 
 
 def test_missing_files_and_directories_are_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="pipe: is no regular file"):
+        read_checkpoint(tmp_path / "pipe")
     with pytest.raises(FileError, match="No such file"):
         read_checkpoint(tmp_path / "nowhere")
     with pytest.raises(FileError, match="is a directory"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -275,6 +277,25 @@ def test_openvino_models_find_the_same(nms_folder: Path, checkpoint: Predictor) 
         assert same(detector.predict_batch(images, SCORE, IOU), checkpoint.predict_batch(images, SCORE, IOU), SCORE)
     with pytest.raises(ConfigError, match="--format openvino"):
         load_detector(nms_folder / "best_nms.onnx", "openvino")
+
+
+def test_a_damaged_openvino_model_is_named(nms_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install -r requirements-export.txt")
+    shutil.copytree(nms_folder / "best_nms_openvino", tmp_path / "model")
+    text = (tmp_path / "model" / "model.xml").read_text("utf-8")
+    (tmp_path / "model" / "model.xml").write_text(re.sub(r'(<efficientnet_yolo3 value=")', r"\1]", text), "utf-8")
+    with pytest.raises(FileError, match=r"efficientnet_yolo3: .*: give a file that export.py wrote"):
+        load_detector(tmp_path / "model")
+
+
+def test_a_litert_file_without_its_weights_is_named(raw_folder: Path, tmp_path: Path) -> None:
+    need("litert")
+    whole = (raw_folder / "best.tflite").read_bytes()
+    # Behind the network's buffers lies an archive with what it is; both ends stay.
+    quarter = len(whole) // 4
+    (tmp_path / "best.tflite").write_bytes(whole[:quarter] + bytes(2 * quarter) + whole[3 * quarter :])
+    with pytest.raises(FileError, match=r"best\.tflite: (cannot be computed|not a LiteRT file)"):
+        load_detector(tmp_path / "best.tflite").predict_batch(noise(1, 9), SCORE, IOU)
 
 
 SIGNAL_AFTER_OPENVINO = """

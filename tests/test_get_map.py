@@ -180,6 +180,11 @@ def test_image_ids_are_as_short_as_they_can_be() -> None:
     assert image_ids(["x/a.b.jpg", "x/a.c.jpg"]) == ["a.b", "a.c"]
     assert image_ids(["x/a.jpg", "x/a.png"]) == ["a.jpg", "a.png"]
     assert image_ids(["x/a.jpg", "y/a.jpg"]) == ["x%2Fa.jpg", "y%2Fa.jpg"]
+    far = [f"data/{'x' * 200}/{part}/JPEGImages/{name}.jpg" for part in ("one", "two") for name in ("a", "b")]
+    assert image_ids(far)[0] == "one%2FJPEGImages%2Fa.jpg"
+    long = [f"{'細' * 80}/{part}/{'胞' * 60}/a.jpg" for part in "xy"]
+    assert len(set(image_ids(long))) == 2
+    assert all(len(f"{one}.txt".encode()) < 256 for one in image_ids(long))
     with pytest.raises(DataError, match="listed twice"):
         image_ids(["x/a.jpg", "x/a.jpg"])
 
@@ -271,6 +276,20 @@ def test_folders_of_somebody_else_are_not_replaced(map_out: Path, capsys: pytest
     assert code == 2
     assert "ground-truth" in message
     assert (theirs / "precious.txt").read_text() == "by hand"
+
+
+def test_a_class_list_is_not_written_over(map_out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lists = map_out.parent / "lists"
+    lists.mkdir()
+    (lists / "2007_test.txt").touch()
+    for words in (["--weights", "x", "--list", str(lists / "2007_test.txt")], ["--from-files", str(map_out)]):
+        for name in ("classes.txt", "mine.txt"):
+            (lists / name).write_text("theirs\n")
+            own = ["--classes", str(lists / name)] if "--from-files" in words else []
+            code, message = code_and_message(capsys, *words, *own, "--out", str(lists))
+            assert (code, message.count("--out")) == (2, 1)
+            assert (lists / name).read_text() == "theirs\n"
+            (lists / name).unlink()
 
 
 def test_no_objects_at_all_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from utils.errors import ConfigError
 from utils.files import write_atomically
-from utils.map_files import FOUND_FOLDER, TRUTH_FOLDER, write_map_files
+from utils.map_files import CLASSES_FILE, FOUND_FOLDER, TRUTH_FOLDER, write_map_files
 from utils.metrics import Metrics
 from utils.progress import Reporter
 from utils.types import Detections, GroundTruth
@@ -20,8 +20,8 @@ METRICS_FILE, PLOTS_FOLDER = "metrics.json", "plots"
 def check_output(folder: str | Path, inputs: Sequence[str | Path], roots: Sequence[str | Path] = ()) -> None:
     """ConfigError when writing to ``folder`` would touch what is not ours.
 
-    That is: when it lies in one of ``inputs``, is one of ``roots``, or holds text files or plots that no measurement
-    wrote. A measurement replaces the folders of the one before it; ``metrics.json`` tells that there was one.
+    That is: when it lies in one of ``inputs``, is one of ``roots``, or holds text files, plots or a class list that no
+    measurement wrote. A measurement replaces what the one before it left; ``metrics.json`` tells that there was one.
     """
     out = Path(folder)
     inside = [given for given in inputs if out.resolve().is_relative_to(Path(given).resolve())]
@@ -30,7 +30,7 @@ def check_output(folder: str | Path, inputs: Sequence[str | Path], roots: Sequen
         raise ConfigError(f"--out: {out}: is or lies in the input {(inside + same)[0]}; choose another folder")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out: {out}: is a file; give a folder")
-    foreign = [name for name in (TRUTH_FOLDER, FOUND_FOLDER, PLOTS_FOLDER) if (out / name).exists()]
+    foreign = [name for name in (TRUTH_FOLDER, FOUND_FOLDER, PLOTS_FOLDER, CLASSES_FILE) if (out / name).exists()]
     if foreign and not (out / METRICS_FILE).is_file():
         raise ConfigError(f"--out: {out / foreign[0]}: exists, but no {METRICS_FILE} beside it; choose another folder")
 

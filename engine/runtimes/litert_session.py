@@ -17,6 +17,7 @@ class LiteRtSession:
 
     def __init__(self, path: Path) -> None:
         litert = require("ai_edge_litert.interpreter", "ai-edge-litert")
+        self._path = path
         try:
             with zipfile.ZipFile(path) as archive:
                 metadata = json.loads(archive.read(METADATA_FILE))
@@ -32,4 +33,7 @@ class LiteRtSession:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Outputs by name. Another batch than before makes room for itself first."""
-        return self._run(**inputs)
+        try:
+            return self._run(**inputs)
+        except (RuntimeError, ValueError) as error:
+            raise FileError(f"{self._path}: cannot be computed: {error}: export it again") from error

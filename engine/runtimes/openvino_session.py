@@ -44,7 +44,7 @@ class OpenVinoSession:
             self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except RuntimeError as error:
             raise FileError(f"{file}: not a model that OpenVINO can use: {error}") from error
-        self.artifact = Artifact.from_metadata(_metadata(model), path)
+        self.artifact = Artifact.from_metadata(_metadata(model, path), path)
         if self.artifact.nms and len(model.inputs) == 1:
             raise ConfigError(f"{path}: OpenVINO would fix its thresholds: export with --format openvino for it")
 
@@ -54,9 +54,12 @@ class OpenVinoSession:
         return {output.get_any_name(): np.asarray(value) for output, value in found.items()}
 
 
-def _metadata(model: Any) -> dict[str, str]:
+def _metadata(model: Any, path: Path) -> dict[str, str]:
     if model.has_rt_info(METADATA):
-        return json.loads(model.get_rt_info(METADATA).astype(str))
+        try:
+            return json.loads(model.get_rt_info(METADATA).astype(str))
+        except ValueError as error:
+            raise FileError(f"{path}: {METADATA}: {error}: give a file that export.py wrote") from error
     # The reader of ONNX files puts their metadata here.
     if model.has_rt_info("framework"):
         return {name: value.astype(str) for name, value in model.get_rt_info("framework").astype(dict).items()}
