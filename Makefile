@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := .locks
 
-.PHONY: help demo test test-all lint lock clean
+.PHONY: help install demo test test-all lint lock clean
 
 help:
+	@echo "make install   set up .venv for your own photos, and nothing else"
 	@echo "make demo   draw a small dataset, train on it, measure, predict (about 5 minutes on two cores)"
 	@echo "make test   run the tests"
 	@echo "make test-all   with the slow ones, and those of Ray"
 	@echo "make lint   ruff and mypy"
+
+install: $(VENV)/installed-imagenet
 
 demo: $(VENV)/installed-imagenet
 	$(BIN)/python demo.py

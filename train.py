@@ -15,7 +15,8 @@ from utils.quiet import quieten_libraries
 DESCRIPTION = """Train a detector on annotation lists, which voc_annotation.py writes.
 
   python voc_annotation.py --voc VOCdevkit --out lists
-  python train.py --data.train lists/2007_train.txt --data.val lists/2007_val.txt --data.classes lists/classes.txt
+  python train.py --data.train lists/2007_train.txt --data.val lists/2007_val.txt --run-dir logs/first \\
+                  --model.backbone efficientnet_lite0 --model.weights package
   python train.py --config configs/bccd.yaml --run-dir logs/first --train.epochs 50
   python train.py --config configs/bccd.yaml --dry-run          what would it take?
   python train.py --resume logs/first                           after a stop, a crash or a power cut
