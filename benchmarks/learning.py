@@ -46,6 +46,7 @@ TITLES = {
     "reference": "EfficientNet-B0, configs/reference.yaml",
     "yolo11n": "YOLO11n",
 }
+COLOURS = dict(zip(TITLES, ("C0", "C1", "C3", "C2"), strict=True))
 CONFIGS = {"best": "configs/bccd_hour.yaml", "small": "configs/bccd_small.yaml", "reference": "configs/reference.yaml"}
 YOLO_SCRIPT = Path(__file__).with_name("yolo11n.py")
 RESULT = "learning.json"
@@ -188,28 +189,34 @@ def run(given: argparse.Namespace) -> None:
 
 
 def show(given: argparse.Namespace) -> None:
-    """Prints what was measured as a table, and draws it."""
-    found = {
-        name: json.loads((given.out / name / RESULT).read_text())
+    """Prints what was measured as a table, and draws it: a line a run, those of one contender in one colour."""
+    found = [
+        (name, json.loads((folder / name / RESULT).read_text()))
         for name in TITLES
-        if (given.out / name / RESULT).exists()
-    }
-    marks = sorted({mark for measured in found.values() for mark in measured}, key=float)
+        for folder in given.out
+        if (folder / name / RESULT).exists()
+    ]
+    marks = sorted({mark for _, measured in found for mark in measured}, key=float)
     heads = ["mAP@0.5 (COCO AP) on the test list after", *(f"{mark} min" for mark in marks)]
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharex=True, layout="constrained")
-    for name, measured in found.items():
+    titles = TITLES | dict(given.label)
+    for name, measured in found:
         cells = [
             f"{measured[m]['voc_map_50']:.4f} ({measured[m]['coco_ap']:.4f})" if m in measured else "" for m in marks
         ]
-        print(f"| {' | '.join([TITLES[name], *cells])} |")
+        print(f"| {' | '.join([titles[name], *cells])} |")
         for axis, key in zip(axes, METRICS, strict=True):
             minutes = sorted(measured, key=float)
-            axis.plot(list(map(float, minutes)), [measured[m][key] for m in minutes], marker="o", label=TITLES[name])
+            values = [measured[m][key] for m in minutes]
+            axis.plot(list(map(float, minutes)), values, marker="o", color=COLOURS[name], label=titles[name])
     for axis, metric in zip(axes, METRICS.values(), strict=True):
         axis.set(xlabel="minutes of training", ylabel=f"{metric}, test photos", xlim=(0, None), ylim=(0, 1))
         axis.grid(alpha=0.3)
-    axes[1].legend()
+    # Of several runs of one contender the last.
+    lines, labels = axes[1].get_legend_handles_labels()
+    last = dict(zip(labels, lines, strict=True))
+    axes[1].legend(list(last.values()), list(last))
     figure.savefig(given.picture, dpi=120)
 
 
@@ -233,8 +240,13 @@ def main() -> None:
     showing = verbs.add_parser("show", help="print and draw what was measured")
     showing.add_argument("picture", type=Path, help="PNG to write")
     showing.set_defaults(run=show)
-    for verb in (running, showing):
-        verb.add_argument("--out", type=Path, default=Path("learning"), help="folder of the runs (default: learning)")
+    running.add_argument("--out", type=Path, default=Path("learning"), help="folder of the runs (default: learning)")
+    showing.add_argument(
+        "--out", type=Path, nargs="+", default=[Path("learning")], help="their folders, one a seed (default: learning)"
+    )
+    showing.add_argument(
+        "--label", nargs=2, action="append", default=[], metavar=("CONTENDER", "TEXT"), help="another title for one"
+    )
     given = parser.parse_args()
     yolo = getattr(given, "contender", None) == "yolo11n"
     if yolo and not given.python:
