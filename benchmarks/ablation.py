@@ -45,6 +45,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "momentum 0.9 (`train.momentum 0.9`)": ("--train.momentum", "0.9"),
     "boxes count half (`loss.box_weight 1`)": ("--loss.box_weight", "1"),
     "classes count twice (`loss.class_weight 1`)": ("--loss.class_weight", "1"),
+    "objectness counts twice (`loss.objectness_weight 2`)": ("--loss.objectness_weight", "2"),
     "scaled by 0.25 to 2 (`augment.scale_min 0.25`, `scale_max 2`)": (
         *("--augment.scale_min", "0.25", "--augment.scale_max", "2"),
     ),
