@@ -10,8 +10,8 @@ Examples:
 
 A year's ImageSets/Main/{train,val,test}.txt are used as they are. A year without them is split at random; the split
 is also written to DIR/VOC<year>/ImageSets, to be copied into your VOC folder so that get_map.py finds it. With photos
-added, the same command leaves the others where they were: else what a detector learned from would be tested on.
---new-split, --seed or a --...percent draws all anew.
+added, the same command leaves the others where they were (DIR/splits.json): else what a detector learned from would be
+tested on. --new-split, another --seed or another share draws all anew.
 
 Objects marked difficult are left out of the lists (evaluation reads them from the XML). Images without objects are
 kept. Every problem is printed; with one, nothing is written and the exit code is 3. --skip-bad writes all the same and
@@ -36,12 +36,11 @@ from utils.problems import Problems
 from utils.progress import Reporter
 from utils.shipped import own_or_shipped
 from utils.splits import (
-    derived_folders,
+    SplitRule,
     find_sources,
     keep_earlier,
     refuse_inputs_as_output,
-    split_line,
-    split_rule,
+    split_lines,
 )
 
 
@@ -53,9 +52,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--year", nargs="+", metavar="YEAR", help="years to use, such as 2007 2012 (default: all that are there)")
     add("--classes", metavar="FILE", help="class names, one a line (default: all names found, sorted)")
     add("--out", required=True, metavar="DIR", help="where the lists are written")
-    add("--trainval-percent", type=float, metavar="P", help="of a new split: not test (default: 0.9)")
-    add("--train-percent", type=float, metavar="P", help="of that: train, the rest val (default: 0.9)")
-    add("--seed", type=int, help="decides a new split (default: 0)")
+    add("--trainval-percent", type=float, default=0.9, metavar="P", help="of a new split: not test (default: 0.9)")
+    add("--train-percent", type=float, default=0.9, metavar="P", help="of that: train, the rest val (default: 0.9)")
+    add("--seed", type=int, default=0, help="decides a new split (default: 0)")
     add("--new-split", action="store_true", help="split anew, whatever ImageSets or an earlier split in DIR say")
     add("--skip-bad", action="store_true", help="leave out images with problems, say which, and write the rest")
     add("--ignore-exif", action="store_true", help="boxes were drawn on photos without their EXIF rotation")
@@ -67,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     """Annotates; returns the exit code."""
     args, problems = arguments(argv), Problems()
     out = Path(args.out)
-    rule = split_rule(args.trainval_percent, args.train_percent, args.seed, args.new_split)
+    rule = SplitRule(args.trainval_percent, args.train_percent, args.seed, args.new_split)
     listener = problems.listener("blank line in the class list")
     given = read_classes(own_or_shipped(args.classes), listener) if args.classes else ()
     sources = keep_earlier(find_sources(args.voc, args.year, rule, problems), out, rule)
@@ -82,16 +81,18 @@ def main(argv: list[str] | None = None) -> int:
     require_objects(lists, dataset, class_names)
     if problems.errors and not args.skip_bad:
         return DataError.exit_code
-    written = write_lists(out, lists, sources)
-    if not given:
-        written.append(out / "classes.txt")
-        write_classes(written[-1], class_names)
+    written = write_lists(out, lists, sources, rule)
+    # What belongs to these lists lies beside them, wherever it came from.
+    beside = out / "classes.txt"
+    if not (args.classes and beside.resolve() == Path(args.classes).resolve()):
+        write_classes(beside, class_names)
+        written.append(beside)
     if not args.no_report:
         written.append(out / "dataset.png")
         draw_health(health, written[-1])
     print("\n".join(f"wrote {path}" for path in written))
-    for source, place in derived_folders(out, sources):
-        print(split_line(source, place, rule.seed))
+    for line in split_lines(sources, out, rule):
+        print(line)
     return 0
 
 

@@ -18,6 +18,8 @@ OPEN_TIMEOUT_S = 10.0
 STALL_TIMEOUT_S = 10.0
 RECONNECTS = 3
 POLL_S = 0.2
+FRAMES_MISSING = 5
+"""So many of the stated ones, or percent of them, may be lacking."""
 
 OpenCapture = Callable[[VideoInput], Any]
 
@@ -62,7 +64,7 @@ class LiveVideo:
         self.size_hw: tuple[int, int] = first.shape[:2]
         self.fps = plausible_fps(opened.get(cv2.CAP_PROP_FPS))
         # A file that lies on a server.
-        self._finite = opened.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+        self._stated = max(0, int(opened.get(cv2.CAP_PROP_FRAME_COUNT)))
         self._start_reading(opened, first)
 
     def read(self, stopped: Callable[[], bool] = lambda: False) -> ImageArray | None:
@@ -76,15 +78,23 @@ class LiveVideo:
             with self._news:
                 if self._frame is None and not self._lost:
                     self._news.wait(POLL_S)
-                frame, self._frame = self._frame, None
+                frame, self._frame, lost = self._frame, None, self._lost
             if frame is not None:
                 return of_size(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), self.size_hw)  # type: ignore[arg-type]
-            if self._lost and self._finite:
+            if lost and self._stated:
+                self._refuse_part()
                 return None
-            if self._lost or time.monotonic() - silent_since > self._stall_timeout_s:
+            if lost or time.monotonic() - silent_since > self._stall_timeout_s:
+                if self._stated:  # opened again, it would begin anew
+                    raise FileError(f"{self.source}: nothing more came after {self._seen} of {self._stated} frames")
                 self._reopen(stopped)
                 silent_since = time.monotonic()
         return None
+
+    def _refuse_part(self) -> None:
+        # Containers state a few frames more or less than there are.
+        if self._stated - self._seen > max(FRAMES_MISSING, FRAMES_MISSING * self._stated // 100):
+            raise FileError(f"{self.source}: broke off after {self._seen} of {self._stated} frames: get the file first")
 
     def close(self) -> None:
         """Gives the source back. Does not wait for a reading that hangs."""
@@ -103,6 +113,7 @@ class LiveVideo:
         self._frame, self._lost = first, False
         self._closed = threading.Event()
         self._began = self._newest = time.monotonic()
+        self._seen = 1
         threading.Thread(target=self._read_on, args=(capture, self._closed), daemon=True).start()
 
     def _read_on(self, capture: Any, closed: threading.Event) -> None:
@@ -115,6 +126,7 @@ class LiveVideo:
                     break
                 if good:
                     self._frame, self._newest = frame, time.monotonic()
+                    self._seen += 1
                 else:
                     self._lost = True
                 self._news.notify()

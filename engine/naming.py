@@ -65,9 +65,11 @@ def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path], w
     pictures.add(os.path.realpath(out_dir / YOLO_CLASSES))
     folders = tuple(os.path.join(os.path.realpath(out_dir / folder), "") for folder in FOLDERS)
     files = tuple(files)
-    others = {os.path.realpath(file): file for file in files}
-    for path, given in {**inputs, os.path.realpath(weights): weights, **others}.items():
+    for path, given in {**inputs, os.path.realpath(weights): weights}.items():
         if path in pictures or path.startswith(folders):
+            raise ConfigError(f"--out: {out_dir}: {given} lies where a result would go; choose another")
+    for given in files:
+        if os.path.realpath(given) in pictures:
             raise ConfigError(f"--out: {out_dir}: {given} lies where a result would go; choose another")
     refuse_inputs_as_files(sources, files)
 

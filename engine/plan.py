@@ -12,6 +12,7 @@ from utils.classes import read_classes
 from utils.config import LEVELS, DataConfig, DetectorSpec, PhaseConfig, RunConfig, multi_scale_sides, package_versions
 from utils.shipped import own_or_shipped
 
+VOC_CLASSES = "model_data/voc_classes.txt"
 FROZEN_SHARE = 6
 """One in so many epochs is frozen where the config leaves it open: the reference's 50 of 300."""
 
@@ -42,7 +43,7 @@ def smallest_input(config: Config) -> int:
 def class_file(data: DataConfig) -> str:
     """The class list: the one that is named, or the one beside the training list, or VOC's."""
     beside = Path(data.train).parent / "classes.txt"
-    return data.classes or (str(beside) if beside.exists() else "model_data/voc_classes.txt")
+    return data.classes or (str(beside) if beside.exists() else VOC_CLASSES)
 
 
 def detector_spec(config: RunConfig, warn: Callable[[str], None] | None = None) -> DetectorSpec:

@@ -45,7 +45,9 @@ class RunDirectory:
 
     def refuse_used(self) -> None:
         """ConfigError when a run is here."""
-        if self.last.exists() or self.best.exists() or self.metrics_file.exists():
+        if self.best.exists() and not self.last.exists():
+            raise ConfigError(f"--run-dir: {self.path}: holds weights ({BEST}) that a run would replace: give another")
+        if self.last.exists() or self.metrics_file.exists():
             raise ConfigError(
                 f"--run-dir: {self.path}: holds a run already: go on with --resume {self.path}, or give another"
             )

@@ -13,7 +13,7 @@ from engine.batch_size import found_batch_sizes, with_batch_sizes
 from engine.checkpoint import Checkpoint, Spec, kind_of, read_checkpoint
 from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
-from engine.plan import frozen_until, phases
+from engine.plan import VOC_CLASSES, class_file, frozen_until, phases
 from engine.position import Position
 from engine.precision import cpu_has_bfloat16, gpu_capabilities, gradients_fall_short, precision_for
 from engine.resume_check import as_it_was, changed_classes, changed_data, changed_fields, changed_versions
@@ -65,6 +65,8 @@ def what_was_decided(asked: Config, found: Config) -> list[str]:
     wanted, epochs = asked.train.epochs, phases(asked)[-1].until_epoch
     if wanted not in (epochs, type(asked)().train.epochs):
         lines.append(f"train.epochs: {wanted}: is not used: train.phases decides, and ends after epoch {epochs}")
+    if isinstance(asked, RunConfig) and asked.data.classes is None and class_file(asked.data) == VOC_CLASSES:
+        lines.append(f"data.classes: no classes.txt beside {asked.data.train}: those of {VOC_CLASSES} are taken")
     if asked.model.weights == "none" and phases(asked)[0].frozen_backbone:
         field = "train.phases" if asked.train.phases else "train.freeze_epochs"
         lines.append(

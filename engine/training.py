@@ -142,18 +142,18 @@ class Trainer:
         started, whole = time.monotonic(), self.position.epoch_step == 0
         entry = self._learn(learner, phase, schedule)
         # Of an epoch that was stopped and gone on with a part is timed, which says nothing of whole ones.
-        learned = time.monotonic()
-        entry["seconds"] = learned - started - entry["preparing_seconds"] if whole else None
+        entry["seconds"] = time.monotonic() - started - entry["preparing_seconds"] if whole else None
         weights = self._weights()
         if not self.run.last.exists():
             # Killed between its first metrics and its first `last`, a run could neither be started nor gone on with.
             self.saving.last(learner, self.position, weights)
+        begun = time.monotonic()
         measured = is_measured(self.position.epoch + 1, self.epochs, self.config.train.eval_every)
         with nullcontext() if self.average is None else self.average.in_use():
             entry.update(self._validate(learner))
             validated = time.monotonic()
             better = measured and self._measure(entry)
-        entry["validating_seconds"] = validated - learned
+        entry["validating_seconds"] = validated - begun
         if measured:
             entry["measuring_seconds"] = time.monotonic() - validated
         self._finish_epoch(learner, entry, weights, better)

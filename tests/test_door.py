@@ -79,6 +79,10 @@ def failing():
 def printing():
     print("a table")
 
+def partly():
+    print("a table")
+    return 3
+
 def main():
     return {which}()
 
@@ -90,6 +94,7 @@ sys.exit(run_door(main))
     ("which", "broken", "code"),
     [
         ("stopped", "stderr", 130), ("failing", "stderr", 4), ("printing", "stderr", 0), ("printing", "stdout", 0),
+        ("partly", "stdout", 3), ("partly", "no stdout", 3), ("stopped", "no stderr", 130), ("failing", "no stderr", 4),
         ("stopped", "full stderr", 130), ("failing", "full stderr", 4), ("printing", "full stdout", 4),
     ],
 )  # fmt: skip
@@ -102,8 +107,12 @@ def test_who_follows_may_go_and_the_work_ends_as_it_would(which: str, broken: st
         os.close(writer)
         writer = os.open("/dev/full", os.O_WRONLY)
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, broken.split()[-1]: writer}
-    code_text = BROKEN.replace("{which}", which)
-    ended = subprocess.run([sys.executable, "-c", code_text], cwd=ROOT, check=False, text=True, **streams)
+    command = [sys.executable, "-c", BROKEN.replace("{which}", which)]
+    if broken.startswith("no"):
+        command = ["sh", "-c", f'exec "$@" {1 + (broken == "no stderr")}>&-', "sh", *command]
+    # As usual, stdout is written when it ends.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(command, cwd=ROOT, check=False, text=True, env=environment, **streams)
     os.close(writer)
     assert ended.returncode == code, ended
     assert "Traceback" not in f"{ended.stderr}"

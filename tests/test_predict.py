@@ -419,8 +419,8 @@ def test_a_video_too_thin_for_the_network_is_named(place, fake, capsys):
 def test_of_a_camera_that_is_faster_than_its_file_each_frame_is_told_of_once(place, fake, monkeypatch):
     script: list = [picture()[..., ::-1]]
     for _ in range(60):
-        script += [0.005, picture()[..., ::-1]]
-    capture = Capture(script, fps=20, frames=61)
+        script += [0.03, picture()[..., ::-1]]
+    capture = Capture(script, fps=8, frames=61)
     monkeypatch.setattr(engine.video_prediction, "LiveVideo", partial(LiveVideo, capture=opener(capture)))
     assert run("rtsp://host/live", "--json", "all.json") == 0
     numbers = [entry["frame"] for entry in document()["images"]]

@@ -43,7 +43,7 @@ def test_a_new_run_holds_its_config_and_classes_and_is_not_started_twice(tmp_pat
 def test_a_folder_with_nothing_but_weights_is_not_trained_over(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.best.write_bytes(b"learned elsewhere")
-    with pytest.raises(ConfigError, match="holds a run already"):
+    with pytest.raises(ConfigError, match=r"holds weights \(best\) that a run would replace"):
         run.start(RunConfig(), ("a",))
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,15 +68,20 @@ def test_a_seeded_split_is_the_same_everywhere_and_can_be_copied_back(tmp_path, 
     assert listed(tmp_path / "new") == listed(tmp_path / "c")
 
 
+def annotated(*arguments: object) -> None:
+    assert annotate(*arguments, "--no-report") == 0
+
+
 def test_with_photos_added_the_others_stay_where_they_were(tmp_path, capsys):
     tree, out = split_tree(tmp_path / "devkit", [f"{i:03} 1" for i in range(30)]), tmp_path / "out"
-    assert annotate("--voc", tree.root, "--out", out, "--no-report", "--seed", 3) == 0
+    command = ("--voc", tree.root, "--out", out, "--seed", 3)
+    annotated(*command)
     before = listed(out)
-    assert "new split (seed 3)" in capsys.readouterr().out
+    assert "new split (seed 3): to measure on it" in capsys.readouterr().out
     # Names that lie between the others.
     for i in range(10):
         tree.add(f"{i:03} 5", CAR)
-    assert annotate("--voc", tree.root, "--out", out, "--no-report") == 0
+    annotated(*command)
     after = listed(out)
     assert all(before[name] < after[name] for name in before)
     assert {name: len(stems) for name, stems in after.items()} == {
@@ -83,17 +89,60 @@ def test_with_photos_added_the_others_stay_where_they_were(tmp_path, capsys):
         "2007_val.txt": 4,
         "2007_test.txt": 4,
     }
-    assert f"the split of {out}/VOC2007 is kept, 10 new images joined it" in capsys.readouterr().out
-    # One that is gone is gone.
-    (tree.folder / "Annotations" / "000 1.xml").unlink()
-    assert annotate("--voc", tree.root, "--out", out, "--no-report") == 0
-    assert listed(out) == {name: stems - {"000 1"} for name, stems in after.items()}
-    # Who asks for another split gets it.
-    for asked in (("--new-split",), ("--seed", 0), ("--train-percent", 0.9)):
-        assert annotate("--voc", tree.root, "--out", tmp_path / "fresh", "--no-report", "--new-split") == 0
-        assert annotate("--voc", tree.root, "--out", out, "--no-report", *asked) == 0
-        assert listed(out) == listed(tmp_path / "fresh") != after
-        assert annotate("--voc", tree.root, "--out", out, "--no-report", "--seed", 3) == 0
+    assert "the split of before is kept, 10 new images joined it" in capsys.readouterr().out
+    # One that is gone for a while comes back to where it was.
+    annotation = tree.folder / "Annotations" / f"{min(after['2007_test.txt'])}.xml"
+    annotation.rename(tmp_path / "elsewhere.xml")
+    annotated(*command)
+    assert listed(out) == {name: stems - {annotation.stem} for name, stems in after.items()}
+    (tmp_path / "elsewhere.xml").rename(annotation)
+    annotated(*command)
+    assert listed(out) == after
+
+
+@pytest.mark.parametrize("asked", [("--seed", 3, "--new-split"), ("--seed", 0), ("--seed", 3, "--train-percent", 0.8)])
+def test_who_asks_for_another_split_gets_it(tmp_path, capsys, asked):
+    tree, out = split_tree(tmp_path / "devkit", [f"{i:03}" for i in range(30)]), tmp_path / "out"
+    annotated("--voc", tree.root, "--out", out, "--seed", 3)
+    tree.add("0005", CAR)
+    capsys.readouterr()
+    annotated("--voc", tree.root, "--out", out, *asked)
+    assert "in place of the one before" in capsys.readouterr().out
+    annotated("--voc", tree.root, "--out", tmp_path / "fresh", *asked)
+    assert listed(out) == listed(tmp_path / "fresh")
+
+
+def test_splits_are_kept_by_folder_whatever_else_is_given(tmp_path):
+    first, second = (split_tree(tmp_path / name, [f"{name}{i:02}" for i in range(20)]) for name in "ab")
+    out = tmp_path / "out"
+    annotated("--voc", first.root, second.root, "--out", out)
+    before = listed(out)
+    for tree in (first, second):
+        tree.add(f"{tree.root.name}005", CAR)
+    annotated("--voc", second.root, first.root, "--out", out)
+    assert all(before[name] <= stems for name, stems in listed(out).items())
+    annotated("--voc", second.root, "--out", out)
+    assert all(stems <= before[name] | {"b005"} for name, stems in listed(out).items())
+    # Given back to its folder it is the folder's own.
+    (out / "VOC2007" / "ImageSets").rename(second.folder / "ImageSets")
+    annotated("--voc", first.root, second.root, "--out", out)
+    assert all(before[name] <= stems for name, stems in listed(out).items())
+
+
+def test_a_part_that_a_split_has_no_more_is_no_image_set_any_more(tmp_path):
+    tree, out = split_tree(tmp_path / "devkit", [f"{i:03}" for i in range(20)]), tmp_path / "out"
+    annotated("--voc", tree.root, "--out", out)
+    annotated("--voc", tree.root, "--out", out, "--trainval-percent", 1)
+    sets = {path.name for path in (out / "VOC2007" / "ImageSets" / "Main").iterdir()}
+    assert sets == {"train.txt", "val.txt", "trainval.txt"}
+
+
+def test_a_damaged_memory_of_splits_is_named(tmp_path, capsys):
+    tree = split_tree(tmp_path / "devkit", ["a", "b"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "splits.json").write_text("{")
+    assert annotate("--voc", tree.root, "--out", tmp_path / "out") == 4
+    assert re.search(r"splits\.json: .*: restore it, or remove it to split anew", capsys.readouterr().err)
 
 
 def test_of_a_trainval_the_test_part_is_never_touched(tmp_path):

@@ -97,11 +97,16 @@ def test_a_folder_that_holds_a_run_is_refused_before_any_image_is_read(
 
 
 def test_a_class_list_that_is_not_named_is_the_one_beside_the_training_list(tmp_path: Path) -> None:
-    config = RunConfig(data=DataConfig(train=str(tmp_path / "2007_train.txt")))
-    assert detection_setup.DetectionSetup(config).spec().class_names[:2] == ("aeroplane", "bicycle")
+    config = RunConfig(data=DataConfig(train=str(tmp_path / "2007_train.txt")), train=TrainConfig(precision="float32"))
+    setup = detection_setup.DetectionSetup(config)
+    assert setup.spec().class_names[:2] == ("aeroplane", "bicycle")
+    (line,) = [line for line in startup.what_was_decided(config, setup.config) if "data.classes" in line]
+    assert line.endswith("2007_train.txt: those of model_data/voc_classes.txt are taken")
     (tmp_path / "classes.txt").write_text("cell\n")
     setup = detection_setup.DetectionSetup(config)
     assert setup.spec().class_names == ("cell",)
+    told = startup.what_was_decided(config, setup.config)
+    assert not any("data.classes" in line for line in told)
     # The run's config.yaml names it.
     assert setup.config.data.classes == setup.inputs()["data.classes"] == str(tmp_path / "classes.txt")
     (tmp_path / "other.txt").write_text("thing\n")

@@ -210,10 +210,22 @@ def test_reconnecting_is_bounded(captures):
 
 
 def test_what_was_found_again_for_a_while_may_be_lost_again():
-    captures = [Capture([frame(0), 0.1, frame(1), None]) for _ in range(4)]
+    captures = [Capture([frame(0)]) for _ in range(4)]
     with closing(LiveVideo(VideoInput("rtsp://x"), opener(*captures), 0.05, reconnects=1)) as live:
-        while live.reconnected < 3:
+        for _ in captures:
             assert live.read() is not None
+            live._began -= 10
+        assert live.reconnected == 3
+
+
+@pytest.mark.parametrize(("stated", "rest"), [(1000, [None]), (1000, [30.0])], ids=["breaks off", "stalls"])
+def test_a_file_on_a_server_of_which_much_is_missing_is_said(stated, rest):
+    capture = Capture([frame(0), frame(1), *rest], frames=stated)
+    with closing(LiveVideo(VideoInput("http://x/clip.mp4"), opener(capture), stall_timeout_s=0.1)) as live:
+        wait_until_all_is_read(capture)
+        assert live.read() is not None
+        with pytest.raises(FileError, match="after 2 of 1000 frames"):
+            live.read()
 
 
 def test_a_file_on_a_server_ends():

@@ -21,6 +21,7 @@ from utils.health import measure
 from utils.health_plot import draw_health
 from utils.records import read_annotation_list
 from utils.types import AnnotatedObject, Annotation
+from utils.voc import ground_truth_beside
 
 CAR = object_xml("car", 1, 2, 30, 40)
 BUS = object_xml("bus", "0.5", 2, 30, 40)
@@ -68,7 +69,10 @@ def test_given_classes_decide_ids_and_unknown_ones_are_counted(tree, tmp_path, c
     classes = tmp_path / "classes.txt"
     classes.write_text("cart\n\ncar\n")
     assert annotate("--voc", tree.root, "--out", tmp_path / "out", "--classes", classes, "--no-report") == 0
-    assert not (tmp_path / "out" / "classes.txt").exists()
+    # What the ids mean lies beside them, and what was given stays as it was.
+    assert read_classes(tmp_path / "out" / "classes.txt") == ("cart", "car")
+    assert annotate("--voc", tree.root, "--out", tmp_path, "--classes", classes, "--no-report") == 0
+    assert classes.read_text() == "cart\n\ncar\n"
     assert read_annotation_list(tmp_path / "out" / "2007_train.txt", 2)[0].class_ids.tolist() == [1]
     shown = capsys.readouterr().out
     assert re.search(r"unknown class 'bus': 2, such as .*a\.xml", shown)
@@ -217,6 +221,9 @@ def test_no_photo_is_passed_over_in_silence(tmp_path, capsys):
     assert listed.count("JPEGImages") == 4
     assert "/b.jpg" in listed
     assert re.search(r"image without annotation.*1.*c\.jpg", capsys.readouterr().out)
+    beside = ground_truth_beside(tree.folder / "JPEGImages" / "b.jpg", ("car",))
+    assert beside is not None
+    assert beside.class_ids.tolist() == [0]
 
 
 def test_what_is_left_out_is_in_no_split_either_and_an_empty_list_is_said(tmp_path, capsys):

@@ -16,7 +16,7 @@ from utils.image_headers import probe
 from utils.problems import Problems
 from utils.progress import Reporter
 from utils.records import require_plain_path, write_annotation_list
-from utils.splits import Source, derived_folders, write_image_sets
+from utils.splits import Source, SplitRule, derived_folders, remember, write_image_sets
 from utils.types import Annotation, Record
 from utils.voc import (
     annotation_path_for,
@@ -134,7 +134,9 @@ def require_objects(lists: dict[tuple[str, str], list[Record]], dataset: Dataset
     raise DataError(f"no object is left in the whole set: classes wanted: {wanted}; in the annotations: {there}")
 
 
-def write_lists(out: Path, lists: dict[tuple[str, str], list[Record]], sources: Sequence[Source]) -> list[Path]:
+def write_lists(
+    out: Path, lists: dict[tuple[str, str], list[Record]], sources: Sequence[Source], rule: SplitRule
+) -> list[Path]:
     """Writes OUT/<year>_<split>.txt, and for derived splits the ImageSets too. Returns the paths.
 
     What was left out is in neither.
@@ -147,4 +149,4 @@ def write_lists(out: Path, lists: dict[tuple[str, str], list[Record]], sources: 
     listed = {record.image_path for records in lists.values() for record in records}
     for source, place in derived_folders(out, sources):
         written += write_image_sets(source, place, listed)
-    return written
+    return written + remember(sources, out, rule)

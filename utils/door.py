@@ -34,8 +34,10 @@ def _code_of(main: Callable[[], int | None]) -> int:
     told = Reporter()
     try:
         exit_code = main() or 0
-        # What is printed may still have to find room on a disk.
-        sys.stdout.flush()
+        # What is printed may still have to find room on a disk; whether somebody reads it is no matter.
+        with suppress(BrokenPipeError):
+            if sys.stdout is not None:
+                sys.stdout.flush()
         return exit_code
     except UserError as error:
         told.say(_one_line(error))
@@ -51,8 +53,10 @@ def _code_of(main: Callable[[], int | None]) -> int:
         return 4
 
 
-def _let_go_of_broken(stream: TextIO) -> None:
+def _let_go_of_broken(stream: TextIO | None) -> None:
     """Python would flush ``stream`` once more as it ends, complain, and end with a code of its own."""
+    if stream is None:
+        return
     try:
         stream.flush()
     except OSError:

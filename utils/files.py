@@ -36,9 +36,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     be written, or holds what is no file, such as a device.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise FileError(f"{path}: cannot be written: is no regular file: give another name")
     with writing(Path(path)):
+        if target.exists() and not target.is_file():
+            raise FileError(f"{path}: cannot be written: is no regular file: give another name")
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix}"
         # Unlike those of tempfile, the file has the mode of any new file.

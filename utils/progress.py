@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,8 @@ class Reporter:
     """Tells of progress on ``stream`` (stderr unless given). Safe to use without a terminal."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream = stream or sys.stderr
+        # There is no stderr where a service closed it.
+        self.stream = stream or sys.stderr or io.StringIO()
 
     def say(self, text: str) -> None:
         """One line. Where nobody hears it, because a pipe is closed or a log's disk full, the work goes on."""

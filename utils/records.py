@@ -48,7 +48,7 @@ def parse_record(line: str, class_count: int | None = None) -> Record:
 
 
 def _class_id(text: str, class_count: int | None) -> int:
-    if not re.fullmatch(r"0*[0-9]{1,9}", text):
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise DataError(f"class id {text[:40]!r}: must be a whole number from 0")
     number = int(text)
     if class_count is not None and number >= class_count:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from utils.errors import ConfigError, did_you_mean
-from utils.files import write_atomically
+from utils.errors import ConfigError, FileError, did_you_mean
+from utils.files import as_json, write_atomically
 from utils.problems import Problems
 from utils.voc import annotation_stems, image_sets, index_images, read_image_set, voc_year_dir, voc_years
 
 SPLITS = ("train", "val", "test")
 _IMAGE_SETS = Path("ImageSets", "Main")
+MEMORY = "splits.json"
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,11 @@ class SplitRule:
     seed: int = 0
     always: bool = False
     """Split anew even where ImageSets exist."""
-    keep: bool = True
-    """Photos of a split that was made before stay in the part where they were."""
+
+    @property
+    def draws(self) -> list[float]:
+        """What decides a new split."""
+        return [self.trainval_share, self.train_share, self.seed]
 
     def __post_init__(self) -> None:
         for name, share in (("--trainval-percent", self.trainval_share), ("--train-percent", self.train_share)):
@@ -37,13 +43,6 @@ class SplitRule:
                 raise ConfigError(f"{name}: {share}: must be above 0 and at most 1; 0.9 is 90 percent")
         if self.seed < 0:
             raise ConfigError(f"--seed: {self.seed}: must be 0 or more")
-
-
-def split_rule(trainval_share: float | None, train_share: float | None, seed: int | None, always: bool) -> SplitRule:
-    """The rule of a command line: what is None was not given. What was asks for another split than an earlier one."""
-    asked = {"trainval_share": trainval_share, "train_share": train_share, "seed": seed}
-    given = {name: value for name, value in asked.items() if value is not None}
-    return SplitRule(**given, always=always, keep=not given and not always)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,10 @@ class Source:
     splits: dict[str, list[str]]
     cut: tuple[str, ...] = ()
     """The splits that we made, none where the folder has its own."""
-    kept: int = 0
-    """Images that stay where a split that was made before has them."""
+    earlier: Mapping[str, str] = field(default_factory=dict)
+    """Of a split that was made before and is kept: the part of each image, those that are gone among them."""
+    replaces: bool = False
+    """Whether it takes the place of a split that was made before."""
 
 
 def find_sources(
@@ -98,8 +99,9 @@ def _source(year: str, folder: Path, rule: SplitRule, problems: Problems) -> Sou
     elif not splits:
         cut = SPLITS
         splits = _drawn(stems, cut, rule, {})
+        known = set(stems)
         for stem, names in index_images(folder).items():
-            if stem not in stems:
+            if stem not in known:
                 problems.warn("image without annotation", f"{folder}: JPEGImages/{names[0]}: no annotation: not used")
     listed = set(chain.from_iterable(splits.values()))
     for stem in stems:
@@ -113,32 +115,55 @@ def _in_order(splits: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 
 def keep_earlier(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[Source]:
-    """``sources`` with what an earlier run wrote to ``out`` of their splits left as it was; only new images are drawn.
+    """``sources`` with what an earlier run into ``out`` made of their splits left as it was; only new images are drawn.
 
-    What a detector was trained on would be in its test part otherwise, as soon as a photo is added.
+    What a detector was trained on would be in its test part otherwise, as soon as a photo is added. Another rule draws
+    all anew. FileError where what is remembered cannot be read.
     """
-    places = {source.folder: place for source, place in derived_folders(out, sources)} if rule.keep else {}
-    return [_kept(source, places[source.folder], rule) if source.folder in places else source for source in sources]
+    memory = _memory(out)
+    return [_kept(source, memory.get(str(source.folder)), rule) for source in sources]
 
 
-def _kept(source: Source, place: Path, rule: SplitRule) -> Source:
-    earlier = {split: _stems_of(place / _IMAGE_SETS / f"{split}.txt") for split in source.cut}
+def _kept(source: Source, known: Mapping[str, Any] | None, rule: SplitRule) -> Source:
+    if not source.cut or known is None:
+        return source
+    if rule.always or known["rule"] != rule.draws:
+        return replace(source, replaces=True)
+    earlier = {stem: split for split, stems in known["parts"].items() for stem in stems}
     stems = set(chain.from_iterable(source.splits.get(split, ()) for split in source.cut))
     splits = source.splits | _drawn(stems, source.cut, rule, earlier)
-    return replace(source, splits=_in_order(splits), kept=len(stems & set().union(*earlier.values())))
+    return replace(source, splits=_in_order(splits), earlier=earlier)
 
 
-def _stems_of(path: Path) -> set[str]:
-    """What ``write_image_sets`` wrote: whole lines, which may end as those with flags do. Nothing without the file."""
-    return set(path.read_text("utf-8", "surrogateescape").split("\n")) - {""} if path.exists() else set()
+def _memory(out: Path) -> dict[str, Any]:
+    path = out / MEMORY
+    try:
+        return json.loads(path.read_text("utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: {error}: restore it, or remove it to split anew") from error
+
+
+def remember(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[Path]:
+    """Writes to ``out`` what ``keep_earlier`` goes by, images that are left out among it. Returns the path, if any."""
+    memory, cut = _memory(out), [source for source in sources if source.cut]
+    for source in cut:
+        now = {stem: split for split in source.cut for stem in source.splits.get(split, ())}
+        parts: dict[str, list[str]] = {split: [] for split in SPLITS}
+        for stem, split in sorted({**source.earlier, **now}.items()):
+            parts[split].append(stem)
+        memory[str(source.folder)] = {"rule": rule.draws, "parts": parts}
+    if not cut:
+        return []
+    write_atomically(out / MEMORY, as_json(memory) + "\n")
+    return [out / MEMORY]
 
 
 def _drawn(
-    stems: Collection[str], cut: Sequence[str], rule: SplitRule, earlier: Mapping[str, set[str]]
+    stems: Collection[str], cut: Sequence[str], rule: SplitRule, earlier: Mapping[str, str]
 ) -> dict[str, list[str]]:
     """``stems`` dealt out to the splits ``cut``: by chance, but for those that ``earlier`` has somewhere."""
     splits = {}
-    train, val, test = (earlier.get(split, set()) for split in SPLITS)
+    train, val, test = ({stem for stem, split in earlier.items() if split == one} for one in SPLITS)
     if "test" in cut:
         stems, splits["test"] = _cut(stems, rule.trainval_share, rule.seed, train | val, test)
     splits["train"], splits["val"] = _cut(stems, rule.train_share, rule.seed, train, val)
@@ -180,18 +205,26 @@ def write_image_sets(source: Source, place: Path, listed: Collection[str]) -> li
     """The splits of ``source`` as ImageSets below ``place``, less what is not ``listed``. Returns the paths."""
     folder = source.folder / "JPEGImages"
     there = {stem for stem, names in index_images(source.folder).items() if str(folder / names[0]) in listed}
-    splits = {split: [stem for stem in stems if stem in there] for split, stems in source.splits.items()}
-    sets = splits | {"trainval": sorted(splits.get("train", []) + splits.get("val", []))}
-    written = {place / _IMAGE_SETS / f"{split}.txt": stems for split, stems in sets.items()}
-    for path, stems in written.items():
-        write_atomically(path, "".join(f"{stem}\n" for stem in stems))
-    return list(written)
+    sets = {split: [stem for stem in source.splits.get(split, ()) if stem in there] for split in SPLITS}
+    sets["trainval"] = sorted(sets["train"] + sets["val"])
+    written = []
+    for split, stems in sets.items():
+        path = place / _IMAGE_SETS / f"{split}.txt"
+        if stems:
+            write_atomically(path, "".join(f"{stem}\n" for stem in stems))
+            written.append(path)
+        else:
+            # Of an earlier split.
+            path.unlink(missing_ok=True)
+    return written
 
 
-def split_line(source: Source, place: Path, seed: int) -> str:
-    """What a user reads of a split that we made."""
-    made = f"new split (seed {seed})"
-    if source.kept:
-        new = sum(len(source.splits.get(split, ())) for split in source.cut) - source.kept
-        made = f"the split of {place} is kept, {new} new images joined it (--new-split draws all anew)"
-    return f"{made}: to measure on it, copy {place}/ImageSets into {source.folder}"
+def split_lines(sources: Sequence[Source], out: Path, rule: SplitRule) -> Iterator[str]:
+    """What a user reads of the splits that we made."""
+    for source, place in derived_folders(out, sources):
+        made = f"new split (seed {rule.seed}){', in place of the one before' if source.replaces else ''}"
+        if source.earlier:
+            stems = set(chain.from_iterable(source.splits.get(split, ()) for split in source.cut))
+            new = len(stems - source.earlier.keys())
+            made = f"the split of before is kept, {new} new images joined it (--new-split draws all anew)"
+        yield f"{made}: to measure on it, copy {place}/ImageSets into {source.folder}"

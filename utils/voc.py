@@ -89,7 +89,11 @@ def annotation_stems(year_dir: Path) -> list[str]:
 
 def annotation_path_for(year_dir: Path, stem: str) -> Path:
     """Where the annotation of an image lies."""
-    usual, other = (year_dir / "Annotations" / f"{_plain_name(stem)}{suffix}" for suffix in _XML)
+    return _xml_of(year_dir, _plain_name(stem))
+
+
+def _xml_of(year_dir: Path, stem: str) -> Path:
+    usual, other = (year_dir / "Annotations" / f"{stem}{suffix}" for suffix in _XML)
     return other if other.exists() and not usual.exists() else usual
 
 
@@ -149,7 +153,7 @@ def read_image_set(year_dir: Path, split: str, problems: Problems | None = None)
             continue
         flagged = _FLAGGED.fullmatch(stem)
         # A name may itself end in " 1"; then its annotation is there under the whole name.
-        if flagged and not (year_dir / "Annotations" / f"{stem}.xml").is_file():
+        if flagged and not _xml_of(year_dir, stem).is_file():
             stem = flagged[1]
         if not _is_plain_name(stem):
             found.error(f"{path}: line {number}: {stem!r}: {_NOT_PLAIN}")
@@ -199,7 +203,7 @@ def ground_truth_beside(
     ``problems``, objects that are not right go there and are left out.
     """
     image = Path(image_path)
-    xml_path = image.parent.parent / "Annotations" / f"{os.path.splitext(image.name)[0]}.xml"
+    xml_path = _xml_of(image.parent.parent, os.path.splitext(image.name)[0])
     if image.parent.name != "JPEGImages" or not xml_path.is_file():
         return None
     found = FailFast() if problems is None else problems
