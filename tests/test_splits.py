@@ -89,7 +89,7 @@ def test_with_photos_added_the_others_stay_where_they_were(tmp_path, capsys):
         "2007_val.txt": 4,
         "2007_test.txt": 4,
     }
-    assert "the split of before is kept, 10 new images joined it" in capsys.readouterr().out
+    assert "the earlier split is kept, 10 new images joined it" in capsys.readouterr().out
     # One that is gone for a while comes back to where it was.
     annotation = tree.folder / "Annotations" / f"{min(after['2007_test.txt'])}.xml"
     annotation.rename(tmp_path / "elsewhere.xml")
@@ -107,7 +107,7 @@ def test_who_asks_for_another_split_gets_it(tmp_path, capsys, asked):
     tree.add("0005", CAR)
     capsys.readouterr()
     annotated("--voc", tree.root, "--out", out, *asked)
-    assert "in place of the one before" in capsys.readouterr().out
+    assert "in place of the earlier one" in capsys.readouterr().out
     annotated("--voc", tree.root, "--out", tmp_path / "fresh", *asked)
     assert listed(out) == listed(tmp_path / "fresh")
 

@@ -222,9 +222,9 @@ def write_image_sets(source: Source, place: Path, listed: Collection[str]) -> li
 def split_lines(sources: Sequence[Source], out: Path, rule: SplitRule) -> Iterator[str]:
     """What a user reads of the splits that we made."""
     for source, place in derived_folders(out, sources):
-        made = f"new split (seed {rule.seed}){', in place of the one before' if source.replaces else ''}"
+        made = f"new split (seed {rule.seed}){', in place of the earlier one' if source.replaces else ''}"
         if source.earlier:
             stems = set(chain.from_iterable(source.splits.get(split, ()) for split in source.cut))
             new = len(stems - source.earlier.keys())
-            made = f"the split of before is kept, {new} new images joined it (--new-split draws all anew)"
+            made = f"the earlier split is kept, {new} new images joined it (--new-split draws all anew)"
         yield f"{made}: to measure on it, copy {place}/ImageSets into {source.folder}"
