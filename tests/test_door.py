@@ -168,6 +168,19 @@ def test_a_terminal_sees_a_bar_and_a_log_sees_lines(monkeypatch: pytest.MonkeyPa
     assert log.getvalue() == "counting: 1/2 sheep\ncounting: 2/2 sheep\n"
 
 
+def test_a_terminal_that_goes_away_does_not_end_the_work() -> None:
+    class Gone(Terminal):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+        def flush(self) -> None:
+            raise OSError(5, "Input/output error")
+
+    reporter = Reporter(Gone())
+    reporter.say("x")
+    assert list(reporter.track(range(3), "counting", total=3)) == [0, 1, 2]
+
+
 def test_quiet_says_nothing_but_still_passes_on(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = Quiet()
     quiet.say("x")

@@ -7,10 +7,31 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 T = TypeVar("T")
 PLAIN_EVERY_S = 10.0
+
+
+class _Unheard:
+    """``stream``, but nobody needs to hear it: a closed pipe, a gone terminal, a log on a full disk are no errors."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As far as it goes."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As far as it goes."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class Reporter:
@@ -21,10 +42,10 @@ class Reporter:
         self.stream = stream or sys.stderr or io.StringIO()
 
     def say(self, text: str) -> None:
-        """One line. Where nobody hears it, because a pipe is closed or a log's disk full, the work goes on."""
-        with suppress(OSError):
-            self.stream.write(text + "\n")
-            self.stream.flush()
+        """One line. Where nobody hears it the work goes on."""
+        unheard = _Unheard(self.stream)
+        unheard.write(text + "\n")
+        unheard.flush()
 
     def warn(self, text: str) -> None:
         """One line of what goes wrong here: of several workers each says its own."""
@@ -43,7 +64,7 @@ class Reporter:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(file=self.stream), transient=True) as progress:
+        with Progress(*columns, console=Console(file=cast(TextIO, _Unheard(self.stream))), transient=True) as progress:
             yield from progress.track(items, total=total, description=description)
 
     def _plain(self, items: Iterable[T], description: str, total: int | None, unit: str) -> Iterator[T]:
