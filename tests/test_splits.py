@@ -137,10 +137,11 @@ def test_a_part_that_a_split_has_no_more_is_no_image_set_any_more(tmp_path):
     assert sets == {"train.txt", "val.txt", "trainval.txt"}
 
 
-def test_a_damaged_memory_of_splits_is_named(tmp_path, capsys):
+@pytest.mark.parametrize("text", ["{", "[]", '{"x": 1}', '{"x": {"rule": [1], "parts": {"y": []}}}'])
+def test_a_damaged_memory_of_splits_is_named(tmp_path, capsys, text):
     tree = split_tree(tmp_path / "devkit", ["a", "b"])
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "splits.json").write_text("{")
+    (tmp_path / "out" / "splits.json").write_text(text)
     assert annotate("--voc", tree.root, "--out", tmp_path / "out") == 4
     assert re.search(r"splits\.json: .*: restore it, or remove it to split anew", capsys.readouterr().err)
 

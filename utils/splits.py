@@ -138,8 +138,11 @@ def _kept(source: Source, known: Mapping[str, Any] | None, rule: SplitRule) -> S
 def _memory(out: Path) -> dict[str, Any]:
     path = out / MEMORY
     try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
+        memory: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        if not all(one["rule"] and set(one["parts"]) <= set(SPLITS) for one in memory.values()):
+            raise ValueError("holds other parts than train, val and test")
+        return memory
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise FileError(f"{path}: {error}: restore it, or remove it to split anew") from error
 
 
