@@ -44,6 +44,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "rate 0.001 (`train.learning_rate 0.001`)": ("--train.learning_rate", "0.001"),
     "momentum 0.9 (`train.momentum 0.9`)": ("--train.momentum", "0.9"),
     "boxes count half (`loss.box_weight 1`)": ("--loss.box_weight", "1"),
+    "boxes count twice (`loss.box_weight 4`)": ("--loss.box_weight", "4"),
+    "boxes count four times (`loss.box_weight 8`)": ("--loss.box_weight", "8"),
     "classes count twice (`loss.class_weight 1`)": ("--loss.class_weight", "1"),
     "objectness counts twice (`loss.objectness_weight 2`)": ("--loss.objectness_weight", "2"),
     "scaled by 0.25 to 2 (`augment.scale_min 0.25`, `scale_max 2`)": (
