@@ -46,6 +46,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "boxes count half (`loss.box_weight 1`)": ("--loss.box_weight", "1"),
     "boxes count twice (`loss.box_weight 4`)": ("--loss.box_weight", "4"),
     "boxes count four times (`loss.box_weight 8`)": ("--loss.box_weight", "8"),
+    "boxes count eight times (`loss.box_weight 16`)": ("--loss.box_weight", "16"),
     "classes count twice (`loss.class_weight 1`)": ("--loss.class_weight", "1"),
     "objectness counts twice (`loss.objectness_weight 2`)": ("--loss.objectness_weight", "2"),
     "scaled by 0.25 to 2 (`augment.scale_min 0.25`, `scale_max 2`)": (
