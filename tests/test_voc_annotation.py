@@ -237,6 +237,7 @@ def test_what_is_left_out_is_in_no_split_either_and_an_empty_list_is_said(tmp_pa
     assert annotate("--voc", tree.root, "--out", out, "--no-report", "--skip-bad") == 0
     assert lonely not in "".join(path.read_text() for path in sets.iterdir()).split()
     assert "2007_val.txt: no image is left for it: not written" in capsys.readouterr().out
+    assert {path.name for path in out.glob("2007_*.txt")} == {"2007_train.txt", "2007_test.txt"}
 
 
 def test_usage_errors(tree, tmp_path, capsys):

@@ -139,13 +139,16 @@ def write_lists(
 ) -> list[Path]:
     """Writes OUT/<year>_<split>.txt, and for derived splits the ImageSets too. Returns the paths.
 
-    What was left out is in neither.
+    What was left out is in neither. An earlier list that no image is left for is removed.
     """
     written = []
     for (year, split), records in lists.items():
+        path = out / f"{year}_{split}.txt"
         if records:
-            written.append(out / f"{year}_{split}.txt")
-            write_annotation_list(written[-1], records)
+            written.append(path)
+            write_annotation_list(path, records)
+        else:
+            path.unlink(missing_ok=True)
     listed = {record.image_path for records in lists.values() for record in records}
     for source, place in derived_folders(out, sources):
         written += write_image_sets(source, place, listed)
