@@ -9,6 +9,7 @@ with every weight moved by its last bit before the first step. Printed is the la
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from dataclasses import replace
@@ -60,8 +61,11 @@ def apart(one: list[dict[str, np.ndarray]], other: list[dict[str, np.ndarray]]) 
     return ", ".join(f"{value:.1e}" for value in largest)
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Prints two lines for each setting."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(
+        arguments
+    )
     one, two = one_and_two_devices()
     tf.config.run_functions_eagerly(True)
     with tempfile.TemporaryDirectory() as folder:
