@@ -1,7 +1,8 @@
-"""Cameras and network streams: always the newest frame, with limits to how long a silence is waited for."""
+"""Cameras and network streams, always the newest frame, and files on servers, every frame; no silence is waited out."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -38,7 +39,8 @@ def open_capture(source: VideoInput) -> Any:
 class LiveVideo:
     """A webcam or stream. A thread reads it, so that slow work skips frames and does not fall behind.
 
-    ``size_hw`` is that of the first frame; ``fps`` is None where the source does not say.
+    ``size_hw`` is that of the first frame; ``fps`` is None where the source does not say. What ``ends``, a file that
+    lies on a server, is read frame by frame, however slow the work is.
     """
 
     def __init__(
@@ -63,12 +65,13 @@ class LiveVideo:
         opened, first = found
         self.size_hw: tuple[int, int] = first.shape[:2]
         self.fps = plausible_fps(opened.get(cv2.CAP_PROP_FPS))
-        # A file that lies on a server.
-        self._stated = max(0, int(opened.get(cv2.CAP_PROP_FRAME_COUNT)))
+        stated = opened.get(cv2.CAP_PROP_FRAME_COUNT)
+        self._stated = int(stated) if math.isfinite(stated) and stated > 0 else 0
+        self.ends = self._stated > 0
         self._start_reading(opened, first)
 
     def read(self, stopped: Callable[[], bool] = lambda: False) -> ImageArray | None:
-        """The newest frame not read yet, RGB uint8; None once ``stopped`` or when the source has ended for good.
+        """The next frame of what ends, else the newest not read yet, RGB uint8; None once ``stopped`` or at the end.
 
         One that ends though it has no end, or is silent for too long, is opened again, a few times in a row; FileError
         when that does not help.
@@ -79,21 +82,24 @@ class LiveVideo:
                 if self._frame is None and not self._lost:
                     self._news.wait(POLL_S)
                 frame, self._frame, lost = self._frame, None, self._lost
+                self._news.notify()
             if frame is not None:
                 return of_size(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), self.size_hw)  # type: ignore[arg-type]
-            if lost and self._stated:
+            if lost and self.ends:
                 self._refuse_part()
                 return None
             if lost or time.monotonic() - silent_since > self._stall_timeout_s:
-                if self._stated:  # opened again, it would begin anew
+                if self.ends:  # opened again, it would begin anew
                     raise FileError(f"{self.source}: nothing more came after {self._seen} of {self._stated} frames")
                 self._reopen(stopped)
                 silent_since = time.monotonic()
         return None
 
     def _refuse_part(self) -> None:
-        # Containers state a few frames more or less than there are.
-        if self._stated - self._seen > max(FRAMES_MISSING, FRAMES_MISSING * self._stated // 100):
+        # Containers state a few frames more or less than there are, and those without a count what there would be at
+        # one rate: where that varies, the time of the last frame tells.
+        shown = max(self._seen, round(self._last_s * (self.fps or 0)))
+        if self._stated - shown > max(FRAMES_MISSING, FRAMES_MISSING * self._stated // 100):
             raise FileError(f"{self.source}: broke off after {self._seen} of {self._stated} frames: get the file first")
 
     def close(self) -> None:
@@ -113,7 +119,7 @@ class LiveVideo:
         self._frame, self._lost = first, False
         self._closed = threading.Event()
         self._began = self._newest = time.monotonic()
-        self._seen = 1
+        self._seen, self._last_s = 1, 0.0
         threading.Thread(target=self._read_on, args=(capture, self._closed), daemon=True).start()
 
     def _read_on(self, capture: Any, closed: threading.Event) -> None:
@@ -122,11 +128,14 @@ class LiveVideo:
         while good and not closed.is_set():
             good, frame = capture.read()
             with self._news:
+                while self.ends and self._frame is not None and not closed.is_set():
+                    self._news.wait(POLL_S)
                 if closed.is_set():
                     break
                 if good:
                     self._frame, self._newest = frame, time.monotonic()
                     self._seen += 1
+                    self._last_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 else:
                     self._lost = True
                 self._news.notify()

@@ -94,7 +94,7 @@ def _run_live(run: Prediction, source: VideoInput, name: OutputNames) -> VideoSi
                     break
                 if frame is None:
                     break
-                if int((time.monotonic() - start) * fps) < sink.frames:
+                if not live.ends and int((time.monotonic() - start) * fps) < sink.frames:
                     continue  # faster than the file, which has a frame for this moment already
                 shot = _shot(run, source, name, frame, sink.frames, sink, fps)
                 (detections,) = run.detect([shot])
@@ -103,7 +103,7 @@ def _run_live(run: Prediction, source: VideoInput, name: OutputNames) -> VideoSi
                 run.record(done)
                 run.summary.frames += 1
                 # The detector may be slower than the camera: frames are repeated so that the file runs in real time.
-                for _ in range(int(seconds * fps) + 1 - sink.frames):
+                for _ in range(1 if live.ends else int(seconds * fps) + 1 - sink.frames):
                     sink.write(done.drawn)
                 if not run.show(done.drawn, str(source), wait=False):
                     break

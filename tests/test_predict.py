@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import csv
+import http.server
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -420,12 +423,36 @@ def test_of_a_camera_that_is_faster_than_its_file_each_frame_is_told_of_once(pla
     script: list = [picture()[..., ::-1]]
     for _ in range(60):
         script += [0.03, picture()[..., ::-1]]
-    capture = Capture(script, fps=8, frames=61)
-    monkeypatch.setattr(engine.video_prediction, "LiveVideo", partial(LiveVideo, capture=opener(capture)))
-    assert run("rtsp://host/live", "--json", "all.json") == 0
+    capture = partial(LiveVideo, capture=opener(Capture(script, fps=8)), reconnects=0)
+    monkeypatch.setattr(engine.video_prediction, "LiveVideo", capture)
+    assert run("rtsp://host/live", "--json", "all.json") == 4
     numbers = [entry["frame"] for entry in document()["images"]]
     assert len(set(numbers)) == len(numbers) > 2
     assert frames_of("out/stream_live.mp4") > numbers[-1]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05], ids=["faster than the video", "slower"])
+def test_of_a_video_on_a_server_every_frame_is_written_once(place, fake, monkeypatch, seconds):
+    make_video("in/clip.mp4", frames=40)
+    quick = fake.detect
+    monkeypatch.setattr(fake, "detect", lambda *given: (time.sleep(seconds), quick(*given))[1])
+    with serving(place / "in") as address:
+        assert run(f"{address}/clip.mp4", "--json", "all.json") == 0
+    found = document()["images"]
+    (written,) = Path("out").glob("*.mp4")
+    assert frames_of(str(written)) == 40
+    assert run("in/clip.mp4", "--json", "all.json") == 0
+    on_disk = document()["images"]
+    assert [(one["frame"], one["detections"]) for one in found] == [(one["frame"], one["detections"]) for one in on_disk]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def test_a_stream_that_is_lost_keeps_what_came(place, fake, monkeypatch, capsys):

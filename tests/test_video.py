@@ -222,15 +222,42 @@ def test_what_was_found_again_for_a_while_may_be_lost_again():
 def test_a_file_on_a_server_of_which_much_is_missing_is_said(stated, rest):
     capture = Capture([frame(0), frame(1), *rest], frames=stated)
     with closing(LiveVideo(VideoInput("http://x/clip.mp4"), opener(capture), stall_timeout_s=0.1)) as live:
-        wait_until_all_is_read(capture)
-        assert live.read() is not None
+        assert [shade(live), shade(live)] == [shade_of(0), shade_of(1)]
         with pytest.raises(FileError, match="after 2 of 1000 frames"):
             live.read()
 
 
-def test_a_file_on_a_server_ends():
-    capture = Capture([frame(0), frame(1)], frames=2)
+def test_of_a_file_on_a_server_each_frame_comes_once():
+    capture = Capture([frame(number) for number in range(15)], frames=15)
     with closing(LiveVideo(VideoInput("http://x/clip.mp4"), opener(capture))) as live:
+        assert live.ends
+        assert [shade(live) for _ in range(15)] == [shade_of(number) for number in range(15)]
+        assert live.read() is None
+        assert live.reconnected == 0
+    assert capture.released.wait(5)
+
+
+def test_a_file_on_a_server_that_is_left_is_given_back():
+    capture = Capture([frame(number) for number in range(15)], frames=15)
+    with closing(LiveVideo(VideoInput("http://x/clip.mp4"), opener(capture))):
+        pass
+    assert capture.released.wait(5)
+
+
+def test_a_file_on_a_server_whose_rate_varies_ends_where_its_time_does():
+    # Containers without a count state that of the whole time at the mean or highest rate.
+    capture = Capture([frame(0), frame(1)], fps=10, frames=1000)
+    capture.numbers[cv2.CAP_PROP_POS_MSEC] = 99_000.0
+    with closing(LiveVideo(VideoInput("http://x/clip.mkv"), opener(capture))) as live:
         while live.read() is not None:
             pass
-        assert live.reconnected == 0
+
+
+def shade(live: LiveVideo) -> int:
+    found = live.read()
+    assert found is not None
+    return int(found[40, 50, 0])
+
+
+def shade_of(number: int) -> int:
+    return int(frame(number)[40, 50, 0])
