@@ -89,7 +89,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, previous: str | Pa
         return
     with replacing(previous) as second_name, replacing(path) as temporary:
         write_synced(temporary, content)
-        _link(Path(path), second_name)
+        # A link to a link would lead to the new one.
+        _link(Path(os.path.realpath(path)), second_name)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

@@ -117,6 +117,18 @@ def test_the_one_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert {path.name for path in tmp_path.iterdir()} == {"last", "previous"}
 
 
+def test_a_last_that_is_a_link_to_another_disk_stays_one_and_loses_nothing(tmp_path):
+    (tmp_path / "disk").mkdir()
+    last, previous = tmp_path / "last", tmp_path / "previous"
+    save_checkpoint(last, small(0), previous)
+    last.rename(tmp_path / "disk" / "last")
+    last.symlink_to(tmp_path / "disk" / "last")
+    for seed in (1, 2, 3):
+        save_checkpoint(last, small(seed), previous)
+        assert seeds_in(last, previous) == [seed, seed - 1]
+    assert last.is_symlink()
+
+
 class KilledError(BaseException):
     """The process ends here."""
 

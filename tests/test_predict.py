@@ -443,7 +443,9 @@ def test_of_a_video_on_a_server_every_frame_is_written_once(place, fake, monkeyp
     assert frames_of(str(written)) == 40
     assert run("in/clip.mp4", "--json", "all.json") == 0
     on_disk = document()["images"]
-    assert [(one["frame"], one["detections"]) for one in found] == [(one["frame"], one["detections"]) for one in on_disk]
+    assert [(one["frame"], one["detections"]) for one in found] == [
+        (one["frame"], one["detections"]) for one in on_disk
+    ]
 
 
 @contextmanager

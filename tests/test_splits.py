@@ -129,15 +129,53 @@ def test_splits_are_kept_by_folder_whatever_else_is_given(tmp_path):
     assert all(before[name] <= stems for name, stems in listed(out).items())
 
 
-def test_a_part_that_a_split_has_no_more_is_no_image_set_any_more(tmp_path):
+def test_a_part_that_a_split_has_no_more_is_no_image_set_and_no_list_any_more(tmp_path):
     tree, out = split_tree(tmp_path / "devkit", [f"{i:03}" for i in range(20)]), tmp_path / "out"
     annotated("--voc", tree.root, "--out", out)
     annotated("--voc", tree.root, "--out", out, "--trainval-percent", 1)
     sets = {path.name for path in (out / "VOC2007" / "ImageSets" / "Main").iterdir()}
     assert sets == {"train.txt", "val.txt", "trainval.txt"}
+    assert set(listed(out)) == {"2007_train.txt", "2007_val.txt"}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"x": 1}', '{"x": {"rule": [1], "parts": {"y": []}}}'])
+def test_a_dataset_that_has_moved_keeps_its_split(tmp_path, capsys):
+    tree, out = split_tree(tmp_path / "devkit", [f"{i:03}" for i in range(30)]), tmp_path / "out"
+    annotated("--voc", tree.root, "--out", out)
+    before, earlier = listed(out), tree.folder
+    tree.folder = tree.root.rename(tmp_path / "moved") / "VOC2007"
+    for i in range(10):
+        tree.add(f"{i:03} 5", CAR)
+    capsys.readouterr()
+    annotated("--voc", tmp_path / "moved", "--out", out)
+    assert f"the earlier split (of {earlier}) is kept, 10 new images joined it" in capsys.readouterr().out
+    after = listed(out)
+    assert all(before[name] < after[name] for name in before)
+    annotated("--voc", tmp_path / "moved", "--out", out)
+    assert listed(out) == after
+    assert str(earlier) not in (out / "splits.json").read_text()
+
+
+def test_another_dataset_of_the_year_is_split_anew(tmp_path, capsys):
+    out = tmp_path / "out"
+    for name in "ab":
+        tree = split_tree(tmp_path / name, [f"{name}{i:02}" for i in range(20)])
+        annotated("--voc", tree.root, "--out", out)
+        assert "new split (seed 0): to measure on it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "{",
+            "[]",
+            '{"x": 1}',
+            '{"x": {"rule": [1], "parts": {"y": []}}}',
+            '{"x": {"rule": [1], "parts": ["train"]}}',
+        ),
+        *(f'{{"x": {{"rule": [1], "parts": {{"train": {part}}}}}}}' for part in ("null", "[1]", '"abc"')),
+    ],
+)
 def test_a_damaged_memory_of_splits_is_named(tmp_path, capsys, text):
     tree = split_tree(tmp_path / "devkit", ["a", "b"])
     (tmp_path / "out").mkdir()

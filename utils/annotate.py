@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from utils.image_headers import probe
 from utils.problems import Problems
 from utils.progress import Reporter
 from utils.records import require_plain_path, write_annotation_list
-from utils.splits import Source, SplitRule, derived_folders, remember, write_image_sets
+from utils.splits import SPLITS, Source, SplitRule, derived_folders, remember, write_image_sets
 from utils.types import Annotation, Record
 from utils.voc import (
     annotation_path_for,
@@ -139,12 +139,12 @@ def write_lists(
 ) -> list[Path]:
     """Writes OUT/<year>_<split>.txt, and for derived splits the ImageSets too. Returns the paths.
 
-    What was left out is in neither. An earlier list that no image is left for is removed.
+    What was left out is in neither. An earlier list of a split that there is no more, or no image of, is removed.
     """
     written = []
-    for (year, split), records in lists.items():
+    for year, split in product(sorted({source.year for source in sources}), SPLITS):
         path = out / f"{year}_{split}.txt"
-        if records:
+        if records := lists.get((year, split)):
             written.append(path)
             write_annotation_list(path, records)
         else:

@@ -58,6 +58,8 @@ class Source:
     """Of a split that was made before and is kept: the part of each image, those that are gone among them."""
     replaces: bool = False
     """Whether it takes the place of a split that was made before."""
+    known_as: str = ""
+    """The folder that a split made before was of; not this one if the dataset has moved."""
 
 
 def find_sources(
@@ -121,17 +123,43 @@ def keep_earlier(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[
     all anew. FileError where what is remembered cannot be read.
     """
     memory = _memory(out)
-    return [_kept(source, memory.get(str(source.folder)), rule) for source in sources]
+    return [_kept(source, memory, rule) for source in _known(sources, memory)]
 
 
-def _kept(source: Source, known: Mapping[str, Any] | None, rule: SplitRule) -> Source:
+def _known(sources: Sequence[Source], memory: Mapping[str, Any]) -> Iterator[Source]:
+    """``sources`` with the folders that they are remembered by."""
+    free = memory.keys() - {str(source.folder) for source in sources}
+    for source in sources:
+        known_as = str(source.folder)
+        if source.cut and known_as not in memory:
+            stems = _stems_cut(source)
+            alike = [folder for folder in sorted(free) if Path(folder).name == source.folder.name]
+            shared = {folder: len(stems & _earlier(memory[folder]).keys()) for folder in alike}
+            known_as = max(shared, key=lambda folder: shared[folder], default="")
+            # Moved, or seen from another machine: most of what is remembered is here.
+            if known_as and 2 * shared[known_as] > len(_earlier(memory[known_as])):
+                free.discard(known_as)
+            else:
+                known_as = ""
+        yield replace(source, known_as=known_as)
+
+
+def _stems_cut(source: Source) -> set[str]:
+    return set(chain.from_iterable(source.splits.get(split, ()) for split in source.cut))
+
+
+def _earlier(known: Mapping[str, Any]) -> dict[str, str]:
+    return {stem: split for split, stems in known["parts"].items() for stem in stems}
+
+
+def _kept(source: Source, memory: Mapping[str, Any], rule: SplitRule) -> Source:
+    known = memory.get(source.known_as)
     if not source.cut or known is None:
         return source
     if rule.always or known["rule"] != rule.draws:
         return replace(source, replaces=True)
-    earlier = {stem: split for split, stems in known["parts"].items() for stem in stems}
-    stems = set(chain.from_iterable(source.splits.get(split, ()) for split in source.cut))
-    splits = source.splits | _drawn(stems, source.cut, rule, earlier)
+    earlier = _earlier(known)
+    splits = source.splits | _drawn(_stems_cut(source), source.cut, rule, earlier)
     return replace(source, splits=_in_order(splits), earlier=earlier)
 
 
@@ -139,11 +167,17 @@ def _memory(out: Path) -> dict[str, Any]:
     path = out / MEMORY
     try:
         memory: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        if not all(one["rule"] and set(one["parts"]) <= set(SPLITS) for one in memory.values()):
-            raise ValueError("holds other parts than train, val and test")
+        if not all(one["rule"] and _are_parts(one["parts"]) for one in memory.values()):
+            raise ValueError("holds something else than the images of train, val and test")
         return memory
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise FileError(f"{path}: {error}: restore it, or remove it to split anew") from error
+
+
+def _are_parts(given: Any) -> bool:
+    return set(given) <= set(SPLITS) and all(
+        isinstance(stems, list) and all(isinstance(stem, str) for stem in stems) for stems in given.values()
+    )
 
 
 def remember(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[Path]:
@@ -154,6 +188,7 @@ def remember(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[Path
         parts: dict[str, list[str]] = {split: [] for split in SPLITS}
         for stem, split in sorted({**source.earlier, **now}.items()):
             parts[split].append(stem)
+        memory.pop(source.known_as, None)
         memory[str(source.folder)] = {"rule": rule.draws, "parts": parts}
     if not cut:
         return []
@@ -227,7 +262,7 @@ def split_lines(sources: Sequence[Source], out: Path, rule: SplitRule) -> Iterat
     for source, place in derived_folders(out, sources):
         made = f"new split (seed {rule.seed}){', in place of the earlier one' if source.replaces else ''}"
         if source.earlier:
-            stems = set(chain.from_iterable(source.splits.get(split, ()) for split in source.cut))
-            new = len(stems - source.earlier.keys())
-            made = f"the earlier split is kept, {new} new images joined it (--new-split draws all anew)"
+            new = len(_stems_cut(source) - source.earlier.keys())
+            of = f" (of {source.known_as})" if source.known_as != str(source.folder) else ""
+            made = f"the earlier split{of} is kept, {new} new images joined it (--new-split draws all anew)"
         yield f"{made}: to measure on it, copy {place}/ImageSets into {source.folder}"
