@@ -12,7 +12,7 @@ from utils.artifact_files import find_weights
 from utils.door import run_door
 from utils.export_formats import FORMATS
 from utils.progress import Reporter
-from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
+from utils.quiet import native_stderr_held_back, quieten_libraries
 from utils.run_files import find_checkpoint
 
 DESCRIPTION = """Compare every runtime and precision of a trained detector on this machine.
@@ -49,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints the table, writes the files."""
     given = arguments(argv)
     quieten_libraries()
-    allow_any_name()
     checkpoint = find_checkpoint(given.weights)
     with native_stderr_held_back():
         from engine.benchmark import BenchmarkRequest, run_benchmark

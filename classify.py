@@ -19,7 +19,7 @@ from utils.files import STDOUT, write_results
 from utils.image_folders import part_of, read_labelled_folder
 from utils.map_report import check_output
 from utils.progress import Reporter
-from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
+from utils.quiet import native_stderr_held_back, quieten_libraries
 
 DESCRIPTION = """Train a classifier on folders of photos, classify photos with it, measure it.
 
@@ -43,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = {"train": train, "predict": predict, "measure": measure}
     if words[0] not in commands:
         raise ConfigError(f"{words[0]}: unknown command{did_you_mean(words[0], commands)}; see --help")
-    allow_any_name()
     quieten_libraries()
     return commands[words[0]](words[1:])
 

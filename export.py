@@ -12,7 +12,7 @@ from utils.door import run_door
 from utils.errors import ParityError
 from utils.export_formats import FORMATS, check_formats
 from utils.progress import Reporter
-from utils.quiet import allow_any_name, native_stderr_held_back, quieten_libraries
+from utils.quiet import native_stderr_held_back, quieten_libraries
 from utils.run_files import find_checkpoint
 
 DESCRIPTION = """Export a trained detector, and check that the file finds what the checkpoint finds.
@@ -58,7 +58,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Exports, compares, says what came of it. ParityError when a file finds something else."""
     given = arguments(argv)
     quieten_libraries()
-    allow_any_name()
     check_formats(given.format, given.calibrate, given.nms, given.half, given.dynamic_size)
     checkpoint = find_checkpoint(given.weights)
     with native_stderr_held_back():

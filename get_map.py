@@ -18,7 +18,7 @@ from utils.map_report import METRICS_FILE, check_output, write_report
 from utils.metrics import Metrics, evaluate
 from utils.problems import FailFast
 from utils.progress import Reporter
-from utils.quiet import allow_any_name, quieten_libraries
+from utils.quiet import quieten_libraries
 from utils.types import Detections, GroundTruth
 
 DESCRIPTION = """Measure a detector against labelled photos.
@@ -58,7 +58,6 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes the report, prints the tables."""
     quieten_libraries()
-    allow_any_name()
     _check(arguments := _parser().parse_args(argv))
     files = arguments.from_files
     out = Path(arguments.out or (f"{os.path.normpath(files)}_metrics" if files else "map_out"))

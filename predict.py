@@ -12,7 +12,7 @@ from utils.door import run_door
 from utils.files import refuse_replacing
 from utils.predict_arguments import predict_arguments
 from utils.progress import Reporter
-from utils.quiet import allow_any_name, quieten_libraries
+from utils.quiet import quieten_libraries
 
 if TYPE_CHECKING:
     from engine.prediction import PredictOptions
@@ -23,7 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Finds the inputs, predicts, says what came of it."""
     given = predict_arguments(argv)
     quieten_libraries()
-    allow_any_name()
     from engine.naming import refuse_overwriting
     from engine.predict_all import predict_all
     from engine.sources import find_sources

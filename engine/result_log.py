@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -259,7 +260,7 @@ def _whole(path: Path) -> Iterator[TextIO]:
             # The very bytes that a file would hold, whatever the terminal's encoding.
             sys.stdout.flush()
             shutil.copyfileobj(file.buffer, sys.stdout.buffer)
-            sys.stdout.flush()
+            sys.stdout.buffer.flush()
         return
     with replacing(path) as temporary, temporary.open("w", **text) as file:
         yield file
@@ -268,7 +269,12 @@ def _whole(path: Path) -> Iterator[TextIO]:
 @contextmanager
 def _stream(path: Path) -> Iterator[TextIO]:
     if path == STDOUT:
-        yield sys.stdout
+        text = TextIOWrapper(sys.stdout.buffer, "ascii", write_through=True)
+        try:
+            yield text
+        finally:
+            # Closed, it would close stdout.
+            text.detach()
         return
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -80,7 +80,30 @@ def printing():
     print("a table")
 
 def partly():
-    print("a table")
+    print("a table", flush=True)
+    return 3
+
+def tabled():
+    from rich.console import Console
+    Console().print("a table")
+    sys.stdout.isatty()
+    print("a remark", file=sys.stderr, flush=True)
+    return 3
+
+def hanging():
+    import threading, time
+    from utils import at_work
+    at_work.HANGING_S = 0.3
+    def read():
+        with at_work.at_work_on("photo.jpg"):
+            time.sleep(60)
+    threading.Thread(target=read).start()
+    return partly()
+
+def piped():
+    from pathlib import Path
+    from utils.files import STDOUT, write_results
+    write_results(STDOUT, "results")
     return 3
 
 def main():
@@ -96,6 +119,10 @@ sys.exit(run_door(main))
         ("stopped", "stderr", 130), ("failing", "stderr", 4), ("printing", "stderr", 0), ("printing", "stdout", 0),
         ("partly", "stdout", 3), ("partly", "no stdout", 3), ("stopped", "no stderr", 130), ("failing", "no stderr", 4),
         ("stopped", "full stderr", 130), ("failing", "full stderr", 4), ("printing", "full stdout", 4),
+        ("tabled", "stdout", 3), ("tabled", "stderr", 3), ("tabled", "no stdout", 3), ("tabled", "no stderr", 3),
+        ("tabled", "full stderr", 3), ("tabled", "full stdout", 4),
+        ("hanging", "stderr", 3), ("hanging", "stdout", 3), ("hanging", "no stdout", 3), ("hanging", "no stderr", 3),
+        ("piped", "stdout", 0),
     ],
 )  # fmt: skip
 def test_who_follows_may_go_and_the_work_ends_as_it_would(which: str, broken: str, code: int) -> None:
@@ -112,8 +139,10 @@ def test_who_follows_may_go_and_the_work_ends_as_it_would(which: str, broken: st
         command = ["sh", "-c", f'exec "$@" {1 + (broken == "no stderr")}>&-', "sh", *command]
     # As usual, stdout is written when it ends.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    ended = subprocess.run(command, cwd=ROOT, check=False, text=True, env=environment, **streams)
+    ended = subprocess.run(command, cwd=ROOT, check=False, text=True, env=environment, timeout=30, **streams)
     os.close(writer)
+    if broken.endswith("stderr"):
+        assert "remark" not in ended.stdout
     assert ended.returncode == code, ended
     assert "Traceback" not in f"{ended.stderr}"
     assert "ignored" not in f"{ended.stderr}"

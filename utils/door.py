@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TextIO
+from typing import TextIO, cast
 
 from utils.at_work import leave_hanging_files
 from utils.errors import UserError
-from utils.progress import Reporter
+from utils.progress import Reporter, Unheard
+from utils.quiet import allow_any_name
 
 
 def run_door(main: Callable[[], int | None]) -> int:
-    """The exit code of ``main``: its own (None is 0), a UserError's, 4 for OSError and MemoryError, 130 for Ctrl-C."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # File and class names may hold characters that the terminal's encoding lacks.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        exit_code, insisted = _code_of(main), False
-    except KeyboardInterrupt as interrupt:
-        Reporter().say("interrupted")
-        exit_code, insisted = interrupt.args[0] if interrupt.args else 130, True
-    for stream in (sys.stdout, sys.stderr):
-        _let_go_of_broken(stream)
-    leave_hanging_files(exit_code, insisted)
-    return exit_code
+    """The exit code of ``main``: its own (None is 0), a UserError's, 4 for OSError and MemoryError, 130 for Ctrl-C.
+
+    Whether somebody reads what it prints is no matter, nor whether stdout and stderr are there. What is written to
+    ``sys.stdout.buffer`` are results: who reads no further ends the work.
+    """
+    # File and class names may hold characters that the terminal's encoding lacks.
+    allow_any_name()
+    stdout, stderr = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        # That a disk is full is an error of what is printed, though not of what is told.
+        sys.stdout = cast(TextIO, Unheard(stdout or nowhere, BrokenPipeError))
+        sys.stderr = cast(TextIO, Unheard(stderr or nowhere))
+        try:
+            try:
+                exit_code, insisted = _code_of(main), False
+            except KeyboardInterrupt as interrupt:
+                Reporter().say("interrupted")
+                exit_code, insisted = interrupt.args[0] if interrupt.args else 130, True
+            for stream in (stdout, stderr):
+                _let_go_of_broken(stream)
+            leave_hanging_files(exit_code, insisted)
+            return exit_code
+        finally:
+            sys.stdout, sys.stderr = stdout, stderr
 
 
 def _code_of(main: Callable[[], int | None]) -> int:
     told = Reporter()
     try:
         exit_code = main() or 0
-        # What is printed may still have to find room on a disk; whether somebody reads it is no matter.
-        with suppress(BrokenPipeError):
-            if sys.stdout is not None:
-                sys.stdout.flush()
+        # What is printed may still have to find room on a disk.
+        sys.stdout.flush()
         return exit_code
     except UserError as error:
         told.say(_one_line(error))

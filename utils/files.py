@@ -85,7 +85,7 @@ def write_results(path: Path, text: str) -> None:
     if path == STDOUT:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-        sys.stdout.flush()
+        sys.stdout.buffer.flush()
     else:
         write_atomically(path, text)
 

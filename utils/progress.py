@@ -13,21 +13,24 @@ T = TypeVar("T")
 PLAIN_EVERY_S = 10.0
 
 
-class _Unheard:
-    """``stream``, but nobody needs to hear it: a closed pipe, a gone terminal, a log on a full disk are no errors."""
+class Unheard:
+    """``stream``, but nobody needs to hear it: a closed pipe, a gone terminal, a log on a full disk are no errors.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    Those of other kinds than ``errors`` are.
+    """
+
+    def __init__(self, stream: TextIO, errors: type[OSError] = OSError) -> None:
+        self._stream, self._errors = stream, errors
 
     def write(self, text: str) -> int:
         """As far as it goes."""
-        with suppress(OSError):
+        with suppress(self._errors):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """As far as it goes."""
-        with suppress(OSError):
+        with suppress(self._errors):
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -43,7 +46,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One line. Where nobody hears it the work goes on."""
-        unheard = _Unheard(self.stream)
+        unheard = Unheard(self.stream)
         unheard.write(text + "\n")
         unheard.flush()
 
@@ -64,7 +67,7 @@ class Reporter:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(file=cast(TextIO, _Unheard(self.stream))), transient=True) as progress:
+        with Progress(*columns, console=Console(file=cast(TextIO, Unheard(self.stream))), transient=True) as progress:
             yield from progress.track(items, total=total, description=description)
 
     def _plain(self, items: Iterable[T], description: str, total: int | None, unit: str) -> Iterator[T]:
