@@ -1,4 +1,7 @@
-"""Stopping neatly: the first Ctrl-C or SIGTERM asks, so that files can be closed; the second insists."""
+"""Stopping neatly: the first Ctrl-C or SIGTERM asks, so that files can be closed; the second insists.
+
+So does a terminal that is closed, once; ``nohup`` keeps that from a program.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ T = TypeVar("T")
 
 LEFT_AFTER_S = 3.0
 """Of the ten that a signal may take, so that saving has time."""
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 class StoppedError(Exception):
@@ -67,7 +70,9 @@ def _comes_of_a_stop(error: BaseException | None) -> bool:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within the block SIGINT and SIGTERM set the request that is yielded; a second one raises KeyboardInterrupt."""
+    """Within the block SIGINT, SIGTERM and SIGHUP set the request that is yielded; a second one of the first two raises
+    KeyboardInterrupt.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -76,12 +81,16 @@ def stop_on_signals() -> Iterator[StopRequest]:
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         if request.made:
+            # Of a terminal that is closed both the system and the shell tell.
+            if number == signal.SIGHUP:
+                return
             raise KeyboardInterrupt(request.exit_code)
         request.exit_code = EXIT_CODES[signal.Signals(number)]
         if request.interrupts:
             raise StoppedError
 
-    before = {number: signal.signal(number, note) for number in EXIT_CODES}
+    heeded = EXIT_CODES.keys() - ({signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set())
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield request
     finally:

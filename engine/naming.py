@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.sources import ImageInput, Sources, VideoInput
-from engine.video import CODECS
+from engine.video import CODECS, fallback_path
 from utils.errors import ConfigError
 
 WRITABLE = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
@@ -69,7 +69,8 @@ def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path], w
         if path in pictures or path.startswith(folders):
             raise ConfigError(f"--out: {out_dir}: {given} lies where a result would go; choose another")
     for given in files:
-        if os.path.realpath(given) in pictures:
+        path = os.path.realpath(given)
+        if path in pictures or path.startswith(folders):
             raise ConfigError(f"--out: {out_dir}: {given} lies where a result would go; choose another")
     refuse_inputs_as_files(sources, files)
 
@@ -101,9 +102,14 @@ def _made_different(paths: Iterable[Path]) -> list[Path]:
     result = []
     for path in paths:
         candidate, number = path, 2
-        while _folded(candidate) in taken:
+        while taken & (names := _names_of(candidate)):
             candidate = path.with_name(f"{path.stem}_{number}{path.suffix}")
             number += 1
-        taken.add(_folded(candidate))
+        taken |= names
         result.append(candidate)
     return result
+
+
+def _names_of(path: Path) -> set[str]:
+    """A video may become AVI where no codec takes its size."""
+    return {_folded(path)} | ({_folded(fallback_path(path))} if path.suffix.lower() in CODECS else set())

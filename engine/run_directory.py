@@ -45,9 +45,10 @@ class RunDirectory:
 
     def refuse_used(self) -> None:
         """ConfigError when a run is here."""
-        if self.best.exists() and not self.last.exists():
+        saved = self.last.exists() or self.previous.exists()
+        if self.best.exists() and not saved:
             raise ConfigError(f"--run-dir: {self.path}: holds weights ({BEST}) that a run would replace: give another")
-        if self.last.exists() or self.metrics_file.exists():
+        if saved or self.metrics_file.exists():
             raise ConfigError(
                 f"--run-dir: {self.path}: holds a run already: go on with --resume {self.path}, or give another"
             )

@@ -159,6 +159,11 @@ def writing_video(path: Path, fps: float, size_hw: tuple[int, int]) -> Iterator[
             sink.discard()
 
 
+def fallback_path(path: Path) -> Path:
+    """Where a video goes that no codec writes into the container of ``path``."""
+    return path.with_name(f"{path.name}.avi")
+
+
 def _choose(path: Path, fps: float, size_hw: tuple[int, int]) -> tuple[Path, str, str]:
     """The file to write, its codec, and what is not as ``path`` wished it."""
     video = f"{size_hw[1]}x{size_hw[0]} at {fps:g} frames/s"
@@ -169,7 +174,7 @@ def _choose(path: Path, fps: float, size_hw: tuple[int, int]) -> tuple[Path, str
             return path, codec, ""
     if not _accepts(".avi", OWN_CODEC, fps, size_hw):
         raise FileError(f"{path}: no codec here can write a video of {video}")
-    target = path.with_name(f"{path.name}.avi")
+    target = fallback_path(path)
     reason = f"codecs of {suffix} hold even sizes only" if odd else f"no codec here writes it as {suffix}"
     return target, OWN_CODEC, f"{path.name}: {video}: {reason}: the result is Motion JPEG, {target.name}"
 

@@ -241,6 +241,24 @@ def test_the_first_signal_asks_and_the_second_insists(number: signal.Signals, co
     assert signal.getsignal(number) == before
 
 
+def test_a_terminal_that_is_closed_asks_however_many_say_so() -> None:
+    # The system and the shell do.
+    with stop_on_signals() as stop:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGHUP)
+        assert stop.exit_code == 129
+
+
+def test_who_has_said_that_closing_the_terminal_is_no_matter_is_believed() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stop_on_signals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.made
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def wrapped() -> None:
     try:
         signal.raise_signal(signal.SIGTERM)

@@ -48,6 +48,14 @@ def test_a_folder_with_nothing_but_weights_is_not_trained_over(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_a_run_whose_last_was_set_aside_is_gone_on_with(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for path in (run.best, run.previous, run.metrics_file):
+        path.touch()
+    with pytest.raises(ConfigError, match="holds a run already: go on with --resume"):
+        run.start(RunConfig(), ("a",))
+
+
 def test_what_runs_below_a_run_are_writing_is_left_alone(tmp_path: Path) -> None:
     own = [
         tmp_path / name for name in (".last.0123456789ab", "plots/.a.0123456789ab.png", "checkpoints/.e.0123456789ab")

@@ -186,7 +186,14 @@ def test_frames_of_a_video_and_photos_of_their_names_are_all_kept():
     assert [str(name.stem) for name in made] == ["clip_000000", "CLIP_000001", "other_1", "clip.mp4", "other"]
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "yolo/classes.txt"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_becomes_avi_meets_no_other_video(order):
+    videos = tuple(VideoInput(Path(name)) for name in ("clip.mp4", "clip.mp4.avi")[::order])
+    made = [str(name.picture) for name in name_outputs(Sources((), videos))]
+    assert made == (["clip.mp4", "clip.mp4_2.avi"] if order > 0 else ["clip.mp4.avi", "clip_2.mp4"])
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "yolo/classes.txt", "txt/a.txt", "crops/a.json"])
 def test_results_do_not_go_onto_other_results(tree, name):
     with pytest.raises(ConfigError, match="lies where a result would go"):
         refuse_overwriting(find_sources(["in/a.jpg"]), Path("out"), [Path("out", name)], BEST)
