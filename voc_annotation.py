@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     require_objects(lists, dataset, class_names)
     if problems.errors and not args.skip_bad:
         return DataError.exit_code
-    written = write_lists(out, lists, sources, rule)
+    written, removed = write_lists(out, lists, sources, rule)
     # What belongs to these lists lies beside them, wherever it came from.
     beside = out / "classes.txt"
     if not (args.classes and beside.resolve() == Path(args.classes).resolve()):
@@ -90,9 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     if not args.no_report:
         written.append(out / "dataset.png")
         draw_health(health, written[-1])
-    print("\n".join(f"wrote {path}" for path in written))
-    for line in split_lines(sources, out, rule):
-        print(line)
+    said = [f"wrote {path}" for path in written] + [f"removed {path}, an earlier list" for path in removed]
+    print("\n".join([*said, *split_lines(sources, out, rule)]))
     return 0
 
 

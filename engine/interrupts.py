@@ -80,12 +80,13 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame
-        if request.made:
-            # Of a terminal that is closed both the system and the shell tell.
-            if number == signal.SIGHUP:
-                return
+        closed, code = EXIT_CODES[signal.SIGHUP], EXIT_CODES[signal.Signals(number)]
+        # Of a terminal that is closed both the system and the shell tell, and some then stop what ran there.
+        if request.made and code == closed:
+            return
+        if request.exit_code not in (0, closed):
             raise KeyboardInterrupt(request.exit_code)
-        request.exit_code = EXIT_CODES[signal.Signals(number)]
+        request.exit_code = code
         if request.interrupts:
             raise StoppedError
 

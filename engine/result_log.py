@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shutil
-import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from utils.errors import ConfigError
-from utils.files import STDOUT, as_json, replacing, writing
+from utils.files import STDOUT, as_json, replacing, results_out, writing
 from utils.types import Detections
 
 CSV_COLUMNS = ("image", "frame", "class_id", "name", "score", "left", "top", "right", "bottom")
@@ -257,10 +256,8 @@ def _whole(path: Path) -> Iterator[TextIO]:
         with tempfile.TemporaryFile("w+", **text) as file:
             yield file
             file.seek(0)
-            # The very bytes that a file would hold, whatever the terminal's encoding.
-            sys.stdout.flush()
-            shutil.copyfileobj(file.buffer, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+            shutil.copyfileobj(file.buffer, out := results_out())
+            out.flush()
         return
     with replacing(path) as temporary, temporary.open("w", **text) as file:
         yield file
@@ -269,7 +266,7 @@ def _whole(path: Path) -> Iterator[TextIO]:
 @contextmanager
 def _stream(path: Path) -> Iterator[TextIO]:
     if path == STDOUT:
-        text = TextIOWrapper(sys.stdout.buffer, "ascii", write_through=True)
+        text = TextIOWrapper(results_out(), "ascii", write_through=True)
         try:
             yield text
         finally:

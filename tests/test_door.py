@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_errors_become_one_line_and_a_code(
 
 
 BROKEN = """
-import os, signal, sys
+import os, signal, sys, time
 from engine.interrupts import stop_on_signals
 from utils.door import run_door
 from utils.errors import FileError
@@ -89,6 +90,14 @@ def tabled():
     sys.stdout.isatty()
     print("a remark", file=sys.stderr, flush=True)
     return 3
+
+def hung_up():
+    with stop_on_signals() as stop:
+        print("ready", flush=True)
+        while not stop.made:
+            time.sleep(0.01)
+        print("3 photos", flush=True)
+        return stop.exit_code
 
 def hanging():
     import threading, time
@@ -122,7 +131,7 @@ sys.exit(run_door(main))
         ("tabled", "stdout", 3), ("tabled", "stderr", 3), ("tabled", "no stdout", 3), ("tabled", "no stderr", 3),
         ("tabled", "full stderr", 3), ("tabled", "full stdout", 4),
         ("hanging", "stderr", 3), ("hanging", "stdout", 3), ("hanging", "no stdout", 3), ("hanging", "no stderr", 3),
-        ("piped", "stdout", 0),
+        ("piped", "stdout", 0), ("piped", "full stdout", 4), ("piped", "no stdout", 4),
     ],
 )  # fmt: skip
 def test_who_follows_may_go_and_the_work_ends_as_it_would(which: str, broken: str, code: int) -> None:
@@ -146,6 +155,16 @@ def test_who_follows_may_go_and_the_work_ends_as_it_would(which: str, broken: st
     assert ended.returncode == code, ended
     assert "Traceback" not in f"{ended.stderr}"
     assert "ignored" not in f"{ended.stderr}"
+
+
+def test_what_a_closed_terminal_stops_ends_as_it_would() -> None:
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", BROKEN.replace("{which}", "hung_up")])
+    assert os.read(terminal, 5) == b"ready"
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
 
 
 def test_a_bug_is_not_hidden() -> None:
@@ -247,6 +266,19 @@ def test_a_terminal_that_is_closed_asks_however_many_say_so() -> None:
         for _ in range(3):
             signal.raise_signal(signal.SIGHUP)
         assert stop.exit_code == 129
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_closes_the_terminal_has_not_asked_yet(number: signal.Signals, code: int) -> None:
+    # A session that ends closes it and stops what ran there a moment later.
+    with stop_on_signals() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(number)
+        assert stop.exit_code == code
+        signal.raise_signal(signal.SIGHUP)
+        assert stop.exit_code == code
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
 
 
 def test_who_has_said_that_closing_the_terminal_is_no_matter_is_believed() -> None:

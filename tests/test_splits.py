@@ -155,12 +155,53 @@ def test_a_dataset_that_has_moved_keeps_its_split(tmp_path, capsys):
     assert str(earlier) not in (out / "splits.json").read_text()
 
 
-def test_another_dataset_of_the_year_is_split_anew(tmp_path, capsys):
+def test_another_dataset_whose_photos_have_the_same_names_is_split_anew(tmp_path, capsys):
+    out, stems = tmp_path / "out", [f"{i:03}" for i in range(20)]
+    first = split_tree(tmp_path / "a", stems)
+    annotated("--voc", first.root, "--out", out)
+    for i in range(10):
+        first.add(f"{i:03} 5", CAR)
+    annotated("--voc", first.root, "--out", out)
+    before = listed(out)
+    capsys.readouterr()
+    annotated("--voc", split_tree(tmp_path / "b", stems).root, "--out", out)
+    assert "new split (seed 0): to measure on it" in capsys.readouterr().out
+    annotated("--voc", first.root, "--out", out)
+    assert listed(out) == before
+
+
+def test_datasets_that_moved_together_keep_their_splits(tmp_path):
+    out, stems = tmp_path / "out", [f"{i:03}" for i in range(20)]
+    trees = [split_tree(tmp_path / "old" / name, stems) for name in "ab"]
+    annotated("--voc", trees[0].root, "--out", out)
+    for i in range(10):
+        trees[0].add(f"{i:03} 5", CAR)
+    annotated("--voc", *(tree.root for tree in trees), "--out", out)
+    before = paths(out)
+    (tmp_path / "old").rename(tmp_path / "new")
+    annotated("--voc", tmp_path / "new" / "b", tmp_path / "new" / "a", "--out", out)
+    assert {name: {path.replace("/new/", "/old/") for path in found} for name, found in paths(out).items()} == before
+
+
+def paths(out: Path) -> dict[str, set[str]]:
+    lists = {path.name: read_annotation_list(path) for path in out.glob("2007_*.txt")}
+    return {name: {record.image_path for record in records} for name, records in lists.items()}
+
+
+def test_lists_of_other_photos_stay(tmp_path, capsys):
     out = tmp_path / "out"
-    for name in "ab":
-        tree = split_tree(tmp_path / name, [f"{name}{i:02}" for i in range(20)])
-        annotated("--voc", tree.root, "--out", out)
-        assert "new split (seed 0): to measure on it" in capsys.readouterr().out
+    first, second = split_tree(tmp_path / "trainval", ["a", "b"]), split_tree(tmp_path / "test", ["c"])
+    first.split("train", "a")
+    first.split("val", "b")
+    second.split("test", "c")
+    annotated("--voc", first.root, "--out", out)
+    annotated("--voc", second.root, "--out", out)
+    assert listed(out) == {"2007_train.txt": {"a"}, "2007_val.txt": {"b"}, "2007_test.txt": {"c"}}
+    capsys.readouterr()
+    first.split("val", text="")
+    annotated("--voc", first.root, "--out", out)
+    assert set(listed(out)) == {"2007_train.txt", "2007_test.txt"}
+    assert f"removed {out / '2007_val.txt'}, an earlier list" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -136,20 +136,22 @@ def require_objects(lists: dict[tuple[str, str], list[Record]], dataset: Dataset
 
 def write_lists(
     out: Path, lists: dict[tuple[str, str], list[Record]], sources: Sequence[Source], rule: SplitRule
-) -> list[Path]:
-    """Writes OUT/<year>_<split>.txt, and for derived splits the ImageSets too. Returns the paths.
+) -> tuple[list[Path], list[Path]]:
+    """Writes OUT/<year>_<split>.txt, and for derived splits the ImageSets too. What was left out is in neither.
 
-    What was left out is in neither. An earlier list of a split that there is no more, or no image of, is removed.
+    An earlier list of these photos is removed where there is no such split any more, or no image of it. Returns what
+    was written and what was removed.
     """
-    written = []
+    written, removed = [], []
     for year, split in product(sorted({source.year for source in sources}), SPLITS):
         path = out / f"{year}_{split}.txt"
         if records := lists.get((year, split)):
             written.append(path)
             write_annotation_list(path, records)
-        else:
-            path.unlink(missing_ok=True)
+        elif path.is_file() and any(f"{source.folder}{os.sep}" in path.read_text("utf-8") for source in sources):
+            path.unlink()
+            removed.append(path)
     listed = {record.image_path for records in lists.values() for record in records}
     for source, place in derived_folders(out, sources):
         written += write_image_sets(source, place, listed)
-    return written + remember(sources, out, rule)
+    return written + remember(sources, out, rule), removed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,32 +15,33 @@ from utils.errors import UserError
 from utils.progress import Reporter, Unheard
 from utils.quiet import allow_any_name
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def run_door(main: Callable[[], int | None]) -> int:
     """The exit code of ``main``: its own (None is 0), a UserError's, 4 for OSError and MemoryError, 130 for Ctrl-C.
 
     Whether somebody reads what it prints is no matter, nor whether stdout and stderr are there. What is written to
-    ``sys.stdout.buffer`` are results: who reads no further ends the work.
+    ``utils.files.results_out`` are results: who reads no further ends the work.
     """
     # File and class names may hold characters that the terminal's encoding lacks.
     allow_any_name()
     stdout, stderr = sys.stdout, sys.stderr
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        # That a disk is full is an error of what is printed, though not of what is told.
-        sys.stdout = cast(TextIO, Unheard(stdout or nowhere, BrokenPipeError))
-        sys.stderr = cast(TextIO, Unheard(stderr or nowhere))
+    # That a disk is full is an error of what is printed, though not of what is told.
+    sys.stdout = cast(TextIO, Unheard(stdout or io.StringIO(), NO_ROOM))
+    sys.stderr = cast(TextIO, Unheard(stderr or io.StringIO()))
+    try:
         try:
-            try:
-                exit_code, insisted = _code_of(main), False
-            except KeyboardInterrupt as interrupt:
-                Reporter().say("interrupted")
-                exit_code, insisted = interrupt.args[0] if interrupt.args else 130, True
-            for stream in (stdout, stderr):
-                _let_go_of_broken(stream)
-            leave_hanging_files(exit_code, insisted)
-            return exit_code
-        finally:
-            sys.stdout, sys.stderr = stdout, stderr
+            exit_code, insisted = _code_of(main), False
+        except KeyboardInterrupt as interrupt:
+            Reporter().say("interrupted")
+            exit_code, insisted = interrupt.args[0] if interrupt.args else 130, True
+        for stream in (stdout, stderr):
+            _let_go_of_broken(stream)
+        leave_hanging_files(exit_code, insisted)
+        return exit_code
+    finally:
+        sys.stdout, sys.stderr = stdout, stderr
 
 
 def _code_of(main: Callable[[], int | None]) -> int:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from utils.errors import ConfigError, FileError
 
@@ -80,12 +80,21 @@ def as_json(value: Any, indent: int | None = None) -> str:
     return text if is_text(text) else json.dumps(value, indent=indent)
 
 
+def results_out() -> BinaryIO:
+    """Standard output for results, the very bytes that a file would hold. FileError where a service closed it."""
+    buffer: BinaryIO | None = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        raise FileError(f"{STDOUT}: cannot be written: there is no standard output")
+    sys.stdout.flush()
+    return buffer
+
+
 def write_results(path: Path, text: str) -> None:
     """``write_atomically``, or for ``STDOUT`` the same bytes there, whatever the terminal's encoding."""
     if path == STDOUT:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-        sys.stdout.buffer.flush()
+        out = results_out()
+        out.write(text.encode("utf-8", "surrogateescape"))
+        out.flush()
     else:
         write_atomically(path, text)
 

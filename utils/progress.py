@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar, cast
 
 T = TypeVar("T")
@@ -16,22 +16,34 @@ PLAIN_EVERY_S = 10.0
 class Unheard:
     """``stream``, but nobody needs to hear it: a closed pipe, a gone terminal, a log on a full disk are no errors.
 
-    Those of other kinds than ``errors`` are.
+    Unless their number is one of ``errors``.
     """
 
-    def __init__(self, stream: TextIO, errors: type[OSError] = OSError) -> None:
+    def __init__(self, stream: TextIO, errors: Collection[int] = ()) -> None:
         self._stream, self._errors = stream, errors
 
     def write(self, text: str) -> int:
         """As far as it goes."""
-        with suppress(self._errors):
+        with self._unheard():
             self._stream.write(text)
         return len(text)
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        """As far as it goes."""
+        self.write("".join(lines))
+
     def flush(self) -> None:
         """As far as it goes."""
-        with suppress(self._errors):
+        with self._unheard():
             self._stream.flush()
+
+    @contextmanager
+    def _unheard(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in self._errors:
+                raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

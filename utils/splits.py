@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -127,21 +127,24 @@ def keep_earlier(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[
 
 
 def _known(sources: Sequence[Source], memory: Mapping[str, Any]) -> Iterator[Source]:
-    """``sources`` with the folders that they are remembered by."""
-    free = memory.keys() - {str(source.folder) for source in sources}
+    """``sources`` with the folders that they are remembered by: their own, or where they were before they moved."""
+    gone = [folder for folder in memory if not Path(folder).is_dir()]
     for source in sources:
         known_as = str(source.folder)
-        if source.cut and known_as not in memory:
+        if known_as not in memory:
             stems = _stems_cut(source)
-            alike = [folder for folder in sorted(free) if Path(folder).name == source.folder.name]
-            shared = {folder: len(stems & _earlier(memory[folder]).keys()) for folder in alike}
-            known_as = max(shared, key=lambda folder: shared[folder], default="")
-            # Moved, or seen from another machine: most of what is remembered is here.
-            if known_as and 2 * shared[known_as] > len(_earlier(memory[known_as])):
-                free.discard(known_as)
-            else:
-                known_as = ""
+            # Most of what is remembered is here; of several the one whose path ends alike.
+            moved = [one for one in gone if 2 * len(stems & (known := _earlier(memory[one])).keys()) > len(known)]
+            alike = sorted(moved, key=lambda one: _alike(Path(one), source.folder))
+            known_as = alike[-1] if alike and _alike(Path(alike[-1]), source.folder) else ""
+            gone = [folder for folder in gone if folder != known_as]
         yield replace(source, known_as=known_as)
+
+
+def _alike(one: Path, other: Path) -> int:
+    """How many parts of the two paths are the same, from the end."""
+    pairs = zip(reversed(one.parts), reversed(other.parts), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _stems_cut(source: Source) -> set[str]:
