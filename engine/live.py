@@ -1,4 +1,4 @@
-"""Cameras and network streams, always the newest frame, and files on servers, every frame; no silence is waited out."""
+"""Cameras and network streams, always the newest frame, and files on servers, every frame; silences have limits."""
 
 from __future__ import annotations
 

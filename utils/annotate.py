@@ -134,6 +134,11 @@ def require_objects(lists: dict[tuple[str, str], list[Record]], dataset: Dataset
     raise DataError(f"no object is left in the whole set: classes wanted: {wanted}; in the annotations: {there}")
 
 
+def _names_some(path: Path, sources: Sequence[Source]) -> bool:
+    lines = path.read_bytes()
+    return any(os.fsencode(f"{source.folder}{os.sep}") in lines for source in sources)
+
+
 def write_lists(
     out: Path, lists: dict[tuple[str, str], list[Record]], sources: Sequence[Source], rule: SplitRule
 ) -> tuple[list[Path], list[Path]]:
@@ -148,7 +153,7 @@ def write_lists(
         if records := lists.get((year, split)):
             written.append(path)
             write_annotation_list(path, records)
-        elif path.is_file() and any(f"{source.folder}{os.sep}" in path.read_text("utf-8") for source in sources):
+        elif path.is_file() and _names_some(path, sources):
             path.unlink()
             removed.append(path)
     listed = {record.image_path for records in lists.values() for record in records}
