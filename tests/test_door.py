@@ -8,7 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,9 @@ def test_what_a_closed_terminal_stops_ends_as_it_would() -> None:
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(ROOT)
+        # Tests may run under nohup; what hangs ends.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.alarm(60)
         os.execv(sys.executable, [sys.executable, "-c", BROKEN.replace("{which}", "hung_up")])
     assert os.read(terminal, 5) == b"ready"
     os.close(terminal)
@@ -260,6 +263,14 @@ def test_the_first_signal_asks_and_the_second_insists(number: signal.Signals, co
     assert signal.getsignal(number) == before
 
 
+@pytest.fixture
+def not_under_nohup() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("not_under_nohup")
 def test_a_terminal_that_is_closed_asks_however_many_say_so() -> None:
     # The system and the shell do.
     with stop_on_signals() as stop:
@@ -268,6 +279,7 @@ def test_a_terminal_that_is_closed_asks_however_many_say_so() -> None:
         assert stop.exit_code == 129
 
 
+@pytest.mark.usefixtures("not_under_nohup")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_who_closes_the_terminal_has_not_asked_yet(number: signal.Signals, code: int) -> None:
     # A session that ends closes it and stops what ran there a moment later.
