@@ -57,18 +57,15 @@ def name_outputs(sources: Sources) -> list[OutputNames]:
 
 def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path], weights: Path) -> None:
     """ConfigError when results could go where inputs or the weights lie: into their directory, or onto one of them."""
-    inputs = {os.path.realpath(path): path for path in sources.files}
     out = os.path.realpath(out_dir)
-    if out in {os.path.dirname(path) for path in inputs}:
+    if out in {os.path.dirname(os.path.realpath(path)) for path in sources.files}:
         raise ConfigError(f"--out: {out_dir}: is the directory of the input; results need a directory of their own")
     pictures = {os.path.realpath(out_dir / name.picture) for name in name_outputs(sources)}
     pictures.add(os.path.realpath(out_dir / YOLO_CLASSES))
     folders = tuple(os.path.join(os.path.realpath(out_dir / folder), "") for folder in FOLDERS)
     files = tuple(files)
-    for path, given in {**inputs, os.path.realpath(weights): weights}.items():
-        if path in pictures or path.startswith(folders):
-            raise ConfigError(f"--out: {out_dir}: {given} lies where a result would go; choose another")
-    for given in files:
+    # Other results keep out of these folders too, whether or not anything is asked for that goes there.
+    for given in (*sources.files, weights, *files):
         path = os.path.realpath(given)
         if path in pictures or path.startswith(folders):
             raise ConfigError(f"--out: {out_dir}: {given} lies where a result would go; choose another")
