@@ -170,7 +170,8 @@ def test_another_dataset_whose_photos_have_the_same_names_is_split_anew(tmp_path
     assert listed(out) == before
 
 
-def test_datasets_that_moved_together_keep_their_splits(tmp_path):
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_datasets_that_moved_together_keep_their_splits(tmp_path, order):
     out, stems = tmp_path / "out", [f"{i:03}" for i in range(20)]
     trees = [split_tree(tmp_path / "old" / name, stems) for name in "ab"]
     annotated("--voc", trees[0].root, "--out", out)
@@ -179,7 +180,7 @@ def test_datasets_that_moved_together_keep_their_splits(tmp_path):
     annotated("--voc", *(tree.root for tree in trees), "--out", out)
     before = paths(out)
     (tmp_path / "old").rename(tmp_path / "new")
-    annotated("--voc", tmp_path / "new" / "b", tmp_path / "new" / "a", "--out", out)
+    annotated("--voc", *(tmp_path / "new" / name for name in order), "--out", out)
     assert {name: {path.replace("/new/", "/old/") for path in found} for name, found in paths(out).items()} == before
 
 
