@@ -173,10 +173,10 @@ def test_another_dataset_whose_photos_have_the_same_names_is_split_anew(tmp_path
 @pytest.mark.parametrize("order", ["ab", "ba"])
 def test_datasets_that_moved_together_keep_their_splits(tmp_path, order):
     out, stems = tmp_path / "out", [f"{i:03}" for i in range(20)]
-    trees = [split_tree(tmp_path / "old" / name, stems) for name in "ab"]
-    annotated("--voc", trees[0].root, "--out", out)
-    for i in range(10):
-        trees[0].add(f"{i:03} 5", CAR)
+    trees = [split_tree(tmp_path / "old" / "a", stems), split_tree(tmp_path / "old" / "b", stems[::2])]
+    annotated("--voc", *(tree.root for tree in trees), "--out", out)
+    for stem in stems[1::2]:
+        trees[1].add(stem, CAR)
     annotated("--voc", *(tree.root for tree in trees), "--out", out)
     before = paths(out)
     (tmp_path / "old").rename(tmp_path / "new")
