@@ -1,7 +1,7 @@
 """What each choice of the recipe is worth: one changed at a time, everything else as it was, in short trainings.
 
 Scores are the mAP on the validation list after the last epoch. The recipe itself is trained from several seeds, whose
-spread tells which differences mean something (docs/results.md has the table).
+spread tells which differences mean something (docs/ablation.md has the tables).
 
     python voc_annotation.py --voc BCCD/VOCdevkit --year 2007 --out lists --skip-bad
     python -m benchmarks.ablation --config configs/bccd.yaml --epochs 60 --jobs 2 -- --model.backbone mobilenet_v2_0.35

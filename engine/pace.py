@@ -20,7 +20,7 @@ TIMINGS = (
 )
 """Entries of an epoch that say how it went here and now: they differ from run to run."""
 UNFROZEN = 2.0
-"""Times that a step takes when the backbone learns too: 1.8 to 2.5 in docs/results.md."""
+"""Times that a step takes when the backbone learns too: 1.8 to 2.5 in docs/speed.md."""
 
 
 class StepClock:

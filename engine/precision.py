@@ -48,7 +48,7 @@ def cpu_has_bfloat16(described: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the processor multiplies bfloat16 by instructions of its own; False where ``described`` cannot tell.
 
     TensorFlow has kernels for those of x86 processors alone. Whether a step gains by them depends on the network and on
-    the processor (docs/results.md).
+    the processor (docs/speed.md).
     """
     try:
         words = described.read_text().split()
