@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import pytest
 
-from engine.export.folders import replacing_folder
 from engine.runtimes.choice import SESSIONS, choose, load_detector
 from tests.small_run import small_spec
 from utils.artifact import Artifact
@@ -59,17 +57,3 @@ def test_the_runtime_fits_or_is_refused() -> None:
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file"):
         load_detector(tmp_path / "gone.onnx")
-
-
-def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "new" / "model"
-    with replacing_folder(target) as folder:
-        (folder / "a").write_text("1")
-    with contextlib.suppress(ValueError), replacing_folder(target) as folder:
-        (folder / "a").write_text("2")
-        raise ValueError
-    assert (target / "a").read_text() == "1"
-    with replacing_folder(target) as folder:
-        (folder / "b").write_text("3")
-    assert [path.name for path in target.iterdir()] == ["b"]
-    assert [path.name for path in target.parent.iterdir()] == ["model"]

@@ -209,6 +209,7 @@ def test_voc_xml_gives_our_parser_and_any_other_the_same_boxes(tmp_path: Path) -
         "3",
     )
     assert [box.text for box in root.find("object/bndbox")] == ["1.1", "2", "11.7", "12.25"]  # type: ignore[union-attr]
+    assert [flag.text for flag in root.iter("truncated")] == ["0", "1"]  # the second touches the right border
     # What LabelImg does with a box.
     corners = [root.findall("object")[1].findtext(f"bndbox/{name}", "") for name in ("xmin", "ymin", "xmax", "ymax")]
     assert [int(float(corner)) for corner in corners] == [50, 30, 60, 40]

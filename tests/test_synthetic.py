@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from utils.annotations import parse_annotation
 from utils.door import run_door
 from utils.errors import ConfigError
-from utils.synthetic import CLASS_NAMES, annotation_xml, make_dataset
+from utils.synthetic import CLASS_NAMES, make_dataset
 from utils.synthetic_distractors import DISTRACTORS
 from utils.synthetic_objects import OBJECTS
 from utils.synthetic_scene import (
@@ -24,7 +24,6 @@ from utils.synthetic_scene import (
     draw_photo,
     draw_scene,
 )
-from utils.types import AnnotatedObject
 
 IMAGES = 40
 
@@ -87,14 +86,6 @@ def test_every_annotation_reads_back_and_agrees_with_its_photo(drawn: Path) -> N
             assert 0 <= top < bottom <= image.shape[0]
             seen.add(thing.name)
     assert seen == set(CLASS_NAMES) == set(OBJECTS)
-
-
-def test_the_xml_says_what_it_was_told(tmp_path: Path) -> None:
-    things = (AnnotatedObject("mug", (0.0, 5.0, 40.0, 60.0), True), AnnotatedObject("key", (1.0, 2.0, 3.0, 4.0)))
-    path = tmp_path / "000001.xml"
-    path.write_bytes(annotation_xml("000001.jpg", (240, 320), things))
-    assert parse_annotation(path).objects == things
-    assert path.read_text().count("<truncated>1<") == 1
 
 
 def test_labels_are_as_tight_as_the_visible_pixels(scenes: list[Scene]) -> None:

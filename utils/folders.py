@@ -21,7 +21,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:40]}."))
         fresh, old = staging / "fresh", staging / "old"
         try:
             fresh.mkdir()

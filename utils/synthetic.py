@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from lxml import etree
 
-from utils.errors import ConfigError, FileError
+from utils.errors import ConfigError
+from utils.folders import replacing_folder
 from utils.progress import Quiet, Reporter
 from utils.synthetic_objects import OBJECTS
 from utils.synthetic_scene import draw_photo
-from utils.types import AnnotatedObject, IntArray
+from utils.types import Annotation, IntArray
+from utils.voc_writing import format_annotation
 
 CLASS_NAMES = tuple(sorted(OBJECTS))
 DEFAULT_SIZE_HW = (240, 320)
@@ -55,18 +54,9 @@ def make_dataset(
     """
     final = Path(root) / _YEAR
     _check(final, images, seed, size_hw, difficulty)
-    try:
-        Path(root).mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=root, prefix=f".{_YEAR}."))
-        try:
-            _draw_all(unfinished, images, seed, size_hw, difficulty, progress or Quiet())
-            _write_splits(unfinished / "ImageSets" / "Main", images, seed)
-            unfinished.chmod(0o755)
-            os.replace(unfinished, final)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise FileError(f"{final}: cannot be written: {error.strerror or error}") from error
+    with replacing_folder(final) as unfinished:
+        _draw_all(unfinished, images, seed, size_hw, difficulty, progress or Quiet())
+        _write_splits(unfinished / "ImageSets" / "Main", images, seed)
 
 
 def _check(final: Path, images: int, seed: int, size_hw: tuple[int, int], difficulty: float) -> None:
@@ -97,29 +87,8 @@ def _draw_one(folder: Path, seed: int, size_hw: tuple[int, int], difficulty: flo
     jpeg, objects, drawn_hw = draw_photo(seed, index, size_hw, difficulty)
     stem = f"{index:06d}"
     (folder / "JPEGImages" / f"{stem}.jpg").write_bytes(jpeg)
-    (folder / "Annotations" / f"{stem}.xml").write_bytes(annotation_xml(f"{stem}.jpg", drawn_hw, objects))
-
-
-def annotation_xml(filename: str, size_hw: tuple[int, int], objects: tuple[AnnotatedObject, ...]) -> bytes:
-    """The XML file of one picture, as Pascal VOC writes them; boxes in pixels from the picture's top left corner."""
-    root = etree.Element("annotation")
-    _add(root, folder=_YEAR, filename=filename)
-    _add(etree.SubElement(root, "source"), database="drawn", image="drawn")
-    height, width = size_hw
-    _add(etree.SubElement(root, "size"), width=width, height=height, depth=3)
-    _add(root, segmented=0)
-    for thing in objects:
-        left, top, right, bottom = (round(edge) for edge in thing.box_xyxy)
-        cut = left <= 0 or top <= 0 or right >= width or bottom >= height
-        node = etree.SubElement(root, "object")
-        _add(node, name=thing.name, pose="Unspecified", truncated=int(cut), difficult=int(thing.difficult))
-        _add(etree.SubElement(node, "bndbox"), xmin=left, ymin=top, xmax=right, ymax=bottom)
-    return etree.tostring(root, pretty_print=True, encoding="utf-8")
-
-
-def _add(parent: etree._Element, **texts: object) -> None:
-    for tag, text in texts.items():
-        etree.SubElement(parent, tag).text = str(text)
+    drawn = Annotation(folder / "Annotations" / f"{stem}.xml", drawn_hw, objects)
+    drawn.xml_path.write_bytes(format_annotation(drawn, f"{stem}.jpg"))
 
 
 def _write_splits(folder: Path, images: int, seed: int) -> None:

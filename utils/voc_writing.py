@@ -15,6 +15,7 @@ def format_annotation(annotation: Annotation, filename: str) -> bytes:
     """The XML of an annotation whose size is known; ``filename`` is the image's own name. UTF-8.
 
     ``parse_annotation`` gives the same back. What XML cannot hold, such as bytes of a name that are no text, becomes _.
+    An object that touches a border of the image is said to be truncated, as LabelImg does.
     """
     assert annotation.size_hw is not None
     height, width = annotation.size_hw
@@ -25,10 +26,12 @@ def format_annotation(annotation: Annotation, filename: str) -> bytes:
         _add(size, side, str(pixels))
     _add(root, "segmented", "0")
     for item in annotation.objects:
+        left, top, right, bottom = item.box_xyxy
+        cut = left <= 0 or top <= 0 or right >= width or bottom >= height
         element = etree.SubElement(root, "object")
         _add(element, "name", item.name)
         _add(element, "pose", "Unspecified")
-        _add(element, "truncated", "0")
+        _add(element, "truncated", str(int(cut)))
         _add(element, "difficult", str(int(item.difficult)))
         box = etree.SubElement(element, "bndbox")
         for side, value in zip(("xmin", "ymin", "xmax", "ymax"), item.box_xyxy, strict=True):

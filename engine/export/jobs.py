@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from engine.evaluation import ground_truths_for
 from engine.export.calibration import Calibration, climb
-from engine.export.folders import replacing_folder
 from engine.export.graph import versions
 from engine.export.images import photos_of_list, photos_to_compare
 from engine.export.parity import Parity, ParityCheck
@@ -27,6 +26,7 @@ from engine.runtimes.choice import load_exported
 from utils.artifact import Artifact, Precision
 from utils.export_formats import FORMATS
 from utils.files import replacing, writing
+from utils.folders import replacing_folder
 from utils.progress import Reporter
 from utils.records import read_annotation_list
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.export.folders import replacing_folder
 from engine.export.to_onnx import onnx_model
 from engine.inference import Predictor
 from engine.runtimes.openvino_session import METADATA, openvino_core
 from engine.runtimes.session import require
 from utils.artifact import Artifact
 from utils.artifact_files import OPENVINO_FILE
+from utils.folders import replacing_folder
 
 
 def write_openvino(predictor: Predictor, artifact: Artifact, path: Path) -> None:

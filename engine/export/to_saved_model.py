@@ -8,10 +8,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from engine.export.folders import replacing_folder
 from engine.export.graph import serving_function
 from engine.inference import Predictor
 from utils.artifact import METADATA_FILE, Artifact
+from utils.folders import replacing_folder
 
 
 def write_saved_model(predictor: Predictor, artifact: Artifact, path: Path) -> None:
