@@ -55,7 +55,7 @@ def main() -> None:
 
 def _outputs(spec: DetectorSpec, batch: int, objects: int | None) -> dict[str, tf.Tensor]:
     rng = np.random.default_rng(0)
-    depth = 5 + len(spec.class_names)
+    depth = spec.slot_values
     outputs = {}
     for level in LEVELS:
         side = spec.input_size // STRIDES[level]

@@ -105,9 +105,8 @@ def yolo11n(python: Path, epochs: int, lists: Path, out: Path, seed: int) -> Con
 
 def ground_truth(record: Record) -> GroundTruth:
     """A line of a list as what is measured against; lists hold no difficult objects."""
-    size_hw = probe(record.image_path).size_hw
     difficult = np.zeros(len(record.class_ids), bool)
-    return GroundTruth(Path(record.image_path).stem, size_hw, record.boxes_xyxy, record.class_ids, difficult)
+    return GroundTruth(Path(record.image_path).stem, record.boxes_xyxy, record.class_ids, difficult)
 
 
 def yolo_dataset(lists: Path, folder: Path) -> Path:

@@ -13,7 +13,7 @@ from engine.checkpoint import classifier_spec_of, start_from, starting_point
 from engine.classification_task import ClassificationTask
 from engine.image_check import check_images
 from engine.plan import smallest_input
-from nets.backbones import backbone_spec
+from nets.backbones import backbone_spec, official_file
 from nets.classifier import build_classifier_of, classification_layer
 from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
 from utils.config import package_versions
@@ -107,7 +107,8 @@ def initial_classifier(spec: ClassifierSpec, weights: str, reporter: Reporter, s
     """
     found = starting_point(weights)
     if found is None:
-        return build_classifier_of(spec, None if weights == "none" else weights, seed)
+        start = official_file(spec.backbone, reporter=reporter) if weights == "imagenet" else weights
+        return build_classifier_of(spec, start, seed)
     path, checkpoint = found
     theirs = classifier_spec_of(checkpoint, path)
     if theirs.backbone != spec.backbone:

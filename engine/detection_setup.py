@@ -14,6 +14,7 @@ from engine.checkpoint import Checkpoint, start_from, starting_point
 from engine.detection_task import DetectionTask
 from engine.image_check import check_images
 from engine.plan import class_file, detector_spec, smallest_input
+from nets.backbones import official_file
 from nets.detector import BACKBONE, build_detector
 from nets.layers import RANDOM_STATE
 from utils.anchor_fit import better_anchors, input_sizes
@@ -79,7 +80,7 @@ class DetectionSetup:
         """Reads the lists, builds the detector."""
         train, val = self._read(spec, reporter)
         with strategy.scope():
-            model = initial_detector(spec, weights, self.config.train.seed, reporter.say)
+            model = initial_detector(spec, weights, reporter, self.config.train.seed)
         return DetectionTask(self.config, spec, model, train, val)
 
     def _read(self, spec: DetectorSpec, reporter: Reporter) -> tuple[list[Record], list[Record]]:
@@ -120,18 +121,17 @@ def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) 
     return check_images([record.image_path for record in records], large_enough, reporter)
 
 
-def initial_detector(
-    spec: DetectorSpec, weights: str, seed: int = 0, say: Callable[[str], None] | None = None
-) -> keras.Model:
+def initial_detector(spec: DetectorSpec, weights: str, reporter: Reporter, seed: int = 0) -> keras.Model:
     """A detector with its first weights.
 
     ``weights``: "none" (drawn from ``seed``); "imagenet", "package" or an ``.h5`` file for the backbone; a checkpoint,
-    or a run with one: a detector's starts the whole, a classifier's the backbone. ``say`` hears what was taken, and
-    when a detector's anchors are not those of ``spec``.
+    or a run with one: a detector's starts the whole, a classifier's the backbone. ``reporter`` tells what was
+    taken, of a download, and when a detector's anchors are not those of ``spec``.
     """
     found = starting_point(weights)
     if found is None:
-        return build_detector(spec, None if weights == "none" else weights, seed)
+        start = official_file(spec.backbone, reporter=reporter) if weights == "imagenet" else weights
+        return build_detector(spec, start, seed)
     path, checkpoint = found
     _refuse_other_network(checkpoint, spec, path)
     model = build_detector(spec, seed=seed)
@@ -139,8 +139,8 @@ def initial_detector(
     if isinstance(checkpoint.spec, DetectorSpec):
         start_from(model, given, path)
         theirs = checkpoint.spec.at_size(spec.input_size)
-        if say is not None and not np.allclose(theirs.anchors_wh_px, spec.anchors_wh_px):
-            say(
+        if not np.allclose(theirs.anchors_wh_px, spec.anchors_wh_px):
+            reporter.say(
                 f"{path}: its head learned other anchors than this run has: its sizes no longer fit; "
                 "to keep them, give its own as --model.anchors and --model.anchor_size, without --model.auto_anchors"
             )
@@ -148,11 +148,10 @@ def initial_detector(
     backbone = model.get_layer(BACKBONE)
     shared = {variable.path for variable in backbone.weights}
     start_from(backbone, {name: value for name, value in given.items() if name in shared}, path)
-    if say is not None:
-        left = sum(name not in shared and RANDOM_STATE not in name for name in given)
-        say(
-            f"{path}: the backbone starts from {len(shared)} tensors of this classifier; {left} of its top are left out"
-        )
+    left = sum(name not in shared and RANDOM_STATE not in name for name in given)
+    reporter.say(
+        f"{path}: the backbone starts from {len(shared)} tensors of this classifier; {left} of its top are left out"
+    )
     return model
 
 

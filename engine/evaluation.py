@@ -19,7 +19,6 @@ from engine.waiting import Waiting
 from utils.config import DetectorSpec
 from utils.errors import DataError
 from utils.images import preparing, read_for_detector
-from utils.map_files import UNKNOWN_SIZE_HW
 from utils.metrics import Metrics, evaluate
 from utils.problems import Problems
 from utils.progress import Quiet, Reporter
@@ -58,7 +57,6 @@ class Evaluation(NamedTuple):
 def evaluate_records(
     predictor: BatchPredictor,
     samples: Sequence[Sample],
-    class_names: Sequence[str] | None = None,
     *,
     batch_size: int = 8,
     score_threshold: float = 0.5,
@@ -73,7 +71,6 @@ def evaluate_records(
     Args:
         predictor: the detector.
         samples: (image path, what it holds) pairs, as ``ground_truths_for`` makes them.
-        class_names: the classes of the ground truth's ids; the predictor's unless given.
         batch_size: images per step of the model, at least 1.
         score_threshold: where precision, recall, F1 and the confusion matrix are taken.
         reporter: is told the progress.
@@ -82,7 +79,7 @@ def evaluate_records(
     Raises:
         DataError: an image cannot be read.
     """
-    names = tuple(predictor.spec.class_names if class_names is None else class_names)
+    names = predictor.spec.class_names
     reporter = reporter or Quiet()
     own = samples if workers is None else workers.shard.of(samples, batch_size)
 
@@ -168,7 +165,7 @@ def _ground_truth(record: Record, image_id: str, class_names: Sequence[str], ign
     beside = ground_truth_beside(record.image_path, class_names, ignore_exif, Problems())
     if beside is None:
         certain = np.zeros(len(record.class_ids), np.bool_)
-        return GroundTruth(image_id, UNKNOWN_SIZE_HW, record.boxes_xyxy, record.class_ids, certain)
+        return GroundTruth(image_id, record.boxes_xyxy, record.class_ids, certain)
     boxes, class_ids = beside.boxes_xyxy[beside.difficult], beside.class_ids[beside.difficult]
     # A list may hold difficult objects too, when its maker asked for them.
     known = {(*box, class_id) for box, class_id in zip(boxes.tolist(), class_ids.tolist(), strict=True)}
@@ -176,7 +173,6 @@ def _ground_truth(record: Record, image_id: str, class_names: Sequence[str], ign
     fresh = np.array([(*box, class_id) not in known for box, class_id in lines], np.bool_)
     return GroundTruth(
         image_id,
-        beside.size_hw,
         np.concatenate([record.boxes_xyxy[fresh], boxes]),
         np.concatenate([record.class_ids[fresh], class_ids]),
         np.repeat([False, True], [fresh.sum(), len(class_ids)]),

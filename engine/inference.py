@@ -14,7 +14,7 @@ from engine.memory import SMALLER, within_memory
 from engine.photo_detector import PhotoDetector, unpadded
 from nets.decode import decode
 from nets.nms import PaddedDetections, suppress
-from utils.config import LEVELS, DetectorSpec
+from utils.config import LEVELS, OBJECTNESS, DetectorSpec
 from utils.postprocess import Found
 from utils.types import FloatArray, ImageArray
 
@@ -57,5 +57,5 @@ class Predictor(PhotoDetector):
 
     def _objectness_graph(self, images: Any) -> list[Any]:
         outputs = self.raw_graph(images)
-        depth = 5 + len(self.spec.class_names)
-        return [tf.sigmoid(tf.reduce_max(outputs[level][..., 4::depth], axis=-1)) for level in LEVELS]
+        of_slots = slice(OBJECTNESS, None, self.spec.slot_values)
+        return [tf.sigmoid(tf.reduce_max(outputs[level][..., of_slots], axis=-1)) for level in LEVELS]

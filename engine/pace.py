@@ -14,11 +14,6 @@ from engine.waiting import Waiting
 from utils.config import PhaseConfig
 
 MIB = 1 << 20
-TIMINGS = (
-    *("images_per_second", "data_wait", "memory_mib", "gpu_memory_mib"),
-    *("seconds", "preparing_seconds", "validating_seconds", "measuring_seconds", "seconds_left"),
-)
-"""Entries of an epoch that say how it went here and now: they differ from run to run."""
 UNFROZEN = 2.0
 """Times that a step takes when the backbone learns too: 1.8 to 2.5 in docs/speed.md."""
 

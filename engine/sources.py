@@ -31,11 +31,6 @@ class VideoInput:
     folder: Path = Path()
 
     @property
-    def is_live(self) -> bool:
-        """Whether it comes at its own speed and may have no end."""
-        return not isinstance(self.place, Path)
-
-    @property
     def name(self) -> str:
         """What an output of this input is called: a file keeps its name, a camera is ``webcam0``."""
         if isinstance(self.place, Path):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from utils.config import LEVELS, DetectorSpec
+from utils.config import LEVELS, OBJECTNESS, DetectorSpec
 
 Tensor = Any
 
@@ -24,17 +24,19 @@ class Slots(NamedTuple):
 
 def decode(outputs: dict[str, Tensor], spec: DetectorSpec) -> Slots:
     """Decodes every slot of every level. ``outputs``: level -> [B, H, W, anchors * (5 + classes)]."""
-    flat = [flatten_level(outputs[level]) for level in LEVELS]
-    slots = len(spec.class_names) + 5
-    raw = tf.concat([tf.reshape(o, [tf.shape(o)[0], -1, slots]) for o in flat], axis=1)
-    cells, anchors = slot_geometry(outputs, spec)
-    return Slots(decode_boxes(raw[..., :4], cells, anchors, spec), raw[..., 4], raw[..., 5:])
+    return decode_slots(raw_slots(outputs, spec), *slot_geometry(outputs, spec), spec)
 
 
-def flatten_level(output: Tensor) -> Tensor:
-    """[B, H, W, D] -> [B, H * W, D] in float32."""
-    shape = tf.shape(output)
-    return tf.cast(tf.reshape(output, [shape[0], shape[1] * shape[2], output.shape[-1]]), tf.float32)
+def raw_slots(outputs: dict[str, Tensor], spec: DetectorSpec) -> Tensor:
+    """All levels' raw outputs as slots, in the order of utils.targets: [B, N, 5 + classes] in float32."""
+    levels = [tf.reshape(outputs[level], [tf.shape(outputs[level])[0], -1, spec.slot_values]) for level in LEVELS]
+    return tf.concat([tf.cast(level, tf.float32) for level in levels], axis=1)
+
+
+def decode_slots(raw: Tensor, cells: Tensor, anchors_wh: Tensor, spec: DetectorSpec) -> Slots:
+    """Raw slots [B, N, 5 + classes] with their ``slot_geometry``, the boxes decoded."""
+    boxes_xyxy = decode_boxes(raw[..., :OBJECTNESS], cells, anchors_wh, spec)
+    return Slots(boxes_xyxy, raw[..., OBJECTNESS], raw[..., OBJECTNESS + 1 :])
 
 
 def slot_geometry(outputs: dict[str, Tensor], spec: DetectorSpec) -> tuple[Tensor, Tensor]:
@@ -71,16 +73,3 @@ def decode_boxes(raw: Tensor, cells: Tensor, anchors_wh: Tensor, spec: DetectorS
         offset, size = bounded[..., :2] - 0.5, tf.square(bounded[..., 2:]) * anchors_wh
     centre = cells[..., :2] + offset * cells[..., 2:]
     return tf.concat([centre - size / 2.0, centre + size / 2.0], axis=-1)
-
-
-def encode_boxes(boxes_xyxy: Tensor, cells: Tensor, anchors_wh: Tensor, spec: DetectorSpec) -> Tensor:
-    """The raw values that decode to ``boxes_xyxy``: the inverse of decode_boxes, same shapes."""
-    size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
-    offset = ((boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2.0 - cells[..., :2]) / cells[..., 2:]
-    if spec.decode == "exp":
-        return tf.concat([_logit(offset), tf.math.log(size / anchors_wh)], axis=-1)
-    return tf.concat([_logit((offset + 0.5) / 2.0), _logit(tf.sqrt(size / anchors_wh) / 2.0)], axis=-1)
-
-
-def _logit(probability: Tensor) -> Tensor:
-    return tf.math.log(probability) - tf.math.log1p(-probability)

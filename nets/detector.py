@@ -12,10 +12,9 @@ import numpy as np
 from nets.backbones import backbone_spec, build_backbone
 from nets.head import KERNEL_STD, Head
 from nets.layers import LayerFactory
-from utils.config import LEVELS, DetectorSpec
+from utils.config import LEVELS, OBJECTNESS, DetectorSpec
 
 BACKBONE = "backbone"
-OBJECTNESS = 4
 
 
 def build_detector(
@@ -33,8 +32,7 @@ def build_detector(
     inputs = keras.Input(input_shape, name="image")
     taps = backbone(inputs)
     widths = backbone_spec(spec.backbone).head_widths or tuple(int(taps[level].shape[-1]) for level in LEVELS)
-    depth = 5 + len(spec.class_names)
-    outputs = tuple(len(mask) * depth for mask in spec.masks)
+    outputs = tuple(len(mask) * spec.slot_values for mask in spec.masks)
     make = LayerFactory(seed, spec.batch_norm_momentum, kernel_std=KERNEL_STD)
     logits = Head(widths, outputs, make, spec.separable_head).apply(taps)
     model = keras.Model(inputs, logits, name="detector")
@@ -65,8 +63,7 @@ def head_kernels(model: keras.Model) -> list[keras.Variable]:
 def _expect_objects(model: keras.Model, spec: DetectorSpec) -> None:
     """Starts every slot's objectness at the prior probability, arXiv:1708.02002 section 4.1."""
     logit = -math.log((1 - spec.prior_probability) / spec.prior_probability)
-    depth = 5 + len(spec.class_names)
     for level, mask in zip(LEVELS, spec.masks, strict=True):
-        bias = np.zeros((len(mask), depth), np.float32)
+        bias = np.zeros((len(mask), spec.slot_values), np.float32)
         bias[:, OBJECTNESS] = logit
         model.get_layer(f"head_{level}_logits").bias.assign(bias.ravel())

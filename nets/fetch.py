@@ -7,14 +7,15 @@ import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import FileError
 from utils.files import replacing
+from utils.progress import Quiet, Reporter
 
 TIMEOUT_SECONDS = 20
-CHUNK_BYTES = 1 << 20
+MIB = 1 << 20
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 
 
@@ -24,12 +25,12 @@ def cache_directory() -> Path:
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
-def fetch_official(url: str, md5: str | None, progress: Callable[[int, int], None] | None = None) -> Path:
+def fetch_official(url: str, md5: str | None, reporter: Reporter | None = None) -> Path:
     """Local path of the file at ``url``, downloaded if it is not here or its MD5 is not ``md5``.
 
     Without ``md5`` (no checksum is published for some) it must be a whole HDF5 file; what it holds, the loader checks.
-    ``progress`` hears the bytes received and the total (0 when unknown). FileError, saying what to do instead, when it
-    cannot be had or is not the published file.
+    ``reporter`` tells of the download. FileError, saying what to do instead, when it cannot be had or is not the
+    published file.
     """
     target = cache_directory() / url.rpartition("/")[2]
     if target.is_file() and (md5 is None or _md5(target) == md5):
@@ -37,7 +38,7 @@ def fetch_official(url: str, md5: str | None, progress: Callable[[int, int], Non
     with replacing(target) as temporary:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
-                received, total = _receive(response, temporary, progress)
+                received, total = _receive(response, temporary, target.name, reporter or Quiet())
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", None) or error
             raise FileError(f"{target.name}: cannot be downloaded from {url} ({reason}){_else(target)}") from error
@@ -63,17 +64,14 @@ def _else(target: Path) -> str:
     )
 
 
-def _receive(
-    response: http.client.HTTPResponse, path: Path, progress: Callable[[int, int], None] | None
-) -> tuple[int, int]:
-    total, received = int(response.headers.get("Content-Length") or 0), 0
+def _receive(response: http.client.HTTPResponse, path: Path, name: str, reporter: Reporter) -> tuple[int, int]:
+    """Bytes received and promised, 0 where no number was."""
+    total = int(response.headers.get("Content-Length") or 0)
+    pieces: Iterator[bytes] = iter(lambda: response.read(MIB), b"")
     with path.open("wb") as file:
-        while chunk := response.read(CHUNK_BYTES):
-            file.write(chunk)
-            received += len(chunk)
-            if progress is not None:
-                progress(received, total)
-    return received, total
+        for piece in reporter.track(pieces, f"fetching {name}", -(-total // MIB) or None, " MiB"):
+            file.write(piece)
+    return path.stat().st_size, total
 
 
 def _md5(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from nets.decode import Slots, decode_boxes, flatten_level, slot_geometry
+from nets.decode import Slots, decode_slots, raw_slots, slot_geometry
 from utils.config import LEVELS, DetectorSpec
 from utils.recipe_config import LossConfig
 
@@ -79,7 +79,7 @@ def yolo_loss(
         sum_over_replicas: sums the counts that the parts are divided by over all replicas; the parts of N replicas then
             add up to those of one device with the whole batch.
     """
-    raw = tf.concat([_flat_slots(outputs[level], len(spec.class_names) + 5) for level in LEVELS], axis=1)
+    raw = raw_slots(outputs, spec)
     cells, anchors = slot_geometry(outputs, spec)
     per_level = [
         tf.shape(outputs[level])[1] * tf.shape(outputs[level])[2] * len(mask)
@@ -90,11 +90,12 @@ def yolo_loss(
     places = tf.maximum(targets["slots"], 0)
     at_slots = tf.gather(raw, places, batch_dims=1)
     slot_cells, slot_anchors = tf.gather(cells, places), tf.gather(anchors, places)
-    score, iou = ciou(decode_boxes(at_slots[..., :4], slot_cells, slot_anchors, spec), targets["slot_boxes"])
-    class_bce = _class_bce(at_slots[..., 5:], targets["slot_classes"], config.label_smoothing)
+    assigned = decode_slots(at_slots, slot_cells, slot_anchors, spec)
+    score, iou = ciou(assigned.boxes_xyxy, targets["slot_boxes"])
+    class_bce = _class_bce(assigned.class_logits, targets["slot_classes"], config.label_smoothing)
 
     goal = tf.ones_like(iou) if config.objectness_target == "one" else tf.stop_gradient(iou)
-    slots = Slots(decode_boxes(raw[..., :4], cells, anchors, spec), raw[..., 4], raw[..., 5:])
+    slots = decode_slots(raw, cells, anchors, spec)
     positive, negative, wanted = _objectness_targets(slots, targets, goal * real, config.ignore_iou)
     bce = _objectness_bce(slots.objectness, wanted, config.focal_gamma) * (positive + negative)
 
@@ -102,11 +103,6 @@ def yolo_loss(
     counts = sum_over_replicas(tf.stack([sums.dense(positive), sums.dense(negative)]))
     parts = [sums.at_slots((1.0 - score) * real), sums.dense(bce), sums.at_slots(class_bce * real)]
     return _weigh(parts, counts, outputs, spec, config)
-
-
-def _flat_slots(output: Tensor, depth: int) -> Tensor:
-    flat = flatten_level(output)
-    return tf.reshape(flat, [tf.shape(flat)[0], -1, depth])
 
 
 def _class_bce(logits: Tensor, class_ids: Tensor, smoothing: float) -> Tensor:

@@ -19,25 +19,24 @@ class PaddedDetections(NamedTuple):
     counts: Any
 
 
-def suppress(slots: Slots, score: Any, iou: Any, max_per_class: int = MAX_PER_CLASS) -> PaddedDetections:
+def suppress(slots: Slots, score: Any, iou: Any) -> PaddedDetections:
     """Keeps, for each class, the boxes that no better box of the class overlaps by more than ``iou``.
 
     Score = sigmoid(objectness) * sigmoid(class), every class above ``score`` (multi-label, SEMANTICS 6). Detections of
-    an image come best first over all classes.
+    an image come best first over all classes, at most ``MAX_PER_CLASS`` of each.
 
     Args:
         slots: decoded outputs of any number of images.
         score: threshold, scalar float.
         iou: threshold, scalar float.
-        max_per_class: at most so many detections of one class in one image.
     """
     scores = tf.sigmoid(slots.objectness)[..., None] * tf.sigmoid(slots.class_logits)
     classes = slots.class_logits.shape[-1]
     kept = tf.image.combined_non_max_suppression(
         slots.boxes_xyxy[:, :, None, :],
         scores,
-        max_output_size_per_class=max_per_class,
-        max_total_size=max_per_class * classes,
+        max_output_size_per_class=MAX_PER_CLASS,
+        max_total_size=MAX_PER_CLASS * classes,
         iou_threshold=iou,
         score_threshold=score,
         pad_per_class=False,

@@ -15,7 +15,6 @@ def truth(image_id: str, *objects: tuple[int, Box] | tuple[int, Box, bool]) -> G
     """An image with (class id, box) or (class id, box, difficult) objects."""
     return GroundTruth(
         image_id,
-        (500, 500),
         np.array([one[1] for one in objects], np.float64).reshape(-1, 4),
         np.array([one[0] for one in objects], np.int64),
         np.array([len(one) > 2 and one[-1] for one in objects], np.bool_),
@@ -42,7 +41,7 @@ def random_case(
         image_id = f"{rng.integers(0, 1000):03d}.{number}"
         objects, noise = int(rng.integers(0, most)), int(rng.integers(0, most))
         boxes, class_ids = _boxes(rng, objects, coarse), rng.integers(0, classes, objects)
-        truths.append(GroundTruth(image_id, (500, 500), boxes, class_ids, rng.random(objects) < 0.2))
+        truths.append(GroundTruth(image_id, boxes, class_ids, rng.random(objects) < 0.2))
         copies = np.repeat(np.arange(objects), rng.integers(0, 4, objects))
         shifts = rng.integers(-2, 3, (len(copies), 4)) * (1.0 if coarse else 1.7)
         det_boxes = np.concatenate([boxes[copies] + shifts, _boxes(rng, noise, coarse)])

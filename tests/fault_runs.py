@@ -41,7 +41,7 @@ Fault = Callable[[], None]
 
 def tiny_detector(spec: DetectorSpec, weights: Any = None, seed: int = 0) -> keras.Model:
     """One convolution in the backbone and one a level, yet every kind of state: statistics, random generators."""
-    assert weights is None
+    assert weights in (None, "none")
     make = LayerFactory(seed, batch_norm_momentum=0.9)
     inputs = keras.Input([None, None, 3])
     x = make.conv(256, 8, "stem", strides=8)(keras.layers.Rescaling(1 / 255)(inputs))
@@ -51,7 +51,7 @@ def tiny_detector(spec: DetectorSpec, weights: Any = None, seed: int = 0) -> ker
         taps.append(keras.layers.AveragePooling2D(2)(taps[-1]))
     image = keras.Input([None, None, 3])
     levels = keras.Model(inputs, taps, name=BACKBONE)(image)
-    depth = 5 + len(spec.class_names)
+    depth = spec.slot_values
     logits = {
         level: make.conv(len(mask) * depth, 1, f"head_{level}_logits", bias=True)(make.norm(f"head_{level}_bn")(tap))
         for level, mask, tap in zip(LEVELS, spec.masks, levels, strict=True)

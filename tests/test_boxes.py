@@ -3,9 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.boxes import area, clip, cxcywh_to_xyxy, pairwise_iou, shape_iou, xyxy_to_cxcywh
+from utils.boxes import area, clip, pairwise_iou, shape_iou, xyxy_to_cxcywh
 
 NO_BOXES = np.zeros((0, 4))
+
+
+def from_centres(boxes_cxcywh: np.ndarray) -> np.ndarray:
+    half = boxes_cxcywh[..., 2:] / 2
+    return np.concatenate([boxes_cxcywh[..., :2] - half, boxes_cxcywh[..., :2] + half], axis=-1)
 
 
 def random_boxes(count: int, seed: int = 0) -> np.ndarray:
@@ -49,7 +54,7 @@ def test_iou_is_symmetric_and_lies_in_0_to_1() -> None:
 
 def test_shape_iou_is_the_iou_of_boxes_around_one_centre() -> None:
     sizes = np.random.default_rng(1).uniform(1, 50, (8, 2))
-    around = cxcywh_to_xyxy(np.concatenate([np.full((8, 2), 60.0), sizes], axis=1))
+    around = from_centres(np.concatenate([np.full((8, 2), 60.0), sizes], axis=1))
     np.testing.assert_allclose(shape_iou(sizes, sizes), pairwise_iou(around, around))
     # 2 x 8 and 4 x 4 share 2 x 4: 8 / (16 + 16 - 8).
     assert shape_iou(np.array([[2, 8.0]]), np.array([[4, 4.0]])).item() == pytest.approx(1 / 3)
@@ -63,6 +68,6 @@ def test_clipping_cuts_to_width_and_height() -> None:
 
 def test_corners_to_centres_and_back() -> None:
     boxes = random_boxes(20)
-    np.testing.assert_allclose(cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)), boxes)
+    np.testing.assert_allclose(from_centres(xyxy_to_cxcywh(boxes)), boxes)
     assert xyxy_to_cxcywh(np.array([[2, 4, 6, 14.0]])).tolist() == [[4, 9, 4, 10]]
     assert xyxy_to_cxcywh(NO_BOXES).shape == (0, 4)

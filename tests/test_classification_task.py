@@ -28,7 +28,7 @@ from engine.workers import Workers
 from nets.classifier import build_classifier_of, classification_layer
 from nets.layers import SeededDropout
 from tests.labelled_folders import CLASSES, draw_folders
-from tests.runs_watched import StopAfter
+from tests.runs_watched import Heard, StopAfter
 from utils.classifier_config import (
     ClassifierAugmentConfig,
     ClassifierDataConfig,
@@ -40,19 +40,10 @@ from utils.command_line import read_run_config
 from utils.config import PhaseConfig, TrainConfig
 from utils.errors import ConfigError, DataError, FileError
 from utils.image_folders import read_image_folders
-from utils.progress import Quiet, Reporter
+from utils.progress import Quiet
 
 BACKBONE = "mobilenet_v1_0.25_shallow"
 PHASES = (PhaseConfig(1, 3, True, 64), PhaseConfig(3, 3, False))
-
-
-class Heard(Reporter):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture(scope="module")

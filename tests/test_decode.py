@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nets.decode import decode, decode_boxes, encode_boxes, slot_geometry
+from nets.decode import decode, decode_boxes, slot_geometry
+from tests.encoding import encode_boxes, slot_count
 from tests.specs import detector_spec
-from utils.targets import assign, slot_count
+from utils.targets import assign
 
 
 def raw_outputs(spec, batch=2, seed=0, scale=1.0):
     rng = np.random.default_rng(seed)
-    depth = 3 * (5 + len(spec.class_names))
+    depth = 3 * spec.slot_values
     sides = {"P3": spec.input_size // 8, "P4": spec.input_size // 16, "P5": spec.input_size // 32}
     return {
         level: tf.constant(rng.normal(0, scale, (batch, side, side, depth)).astype(np.float32))

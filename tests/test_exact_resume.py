@@ -17,10 +17,10 @@ from engine.averaging import WeightAverage
 from engine.checkpoint import read_checkpoint
 from engine.interrupts import StopRequest
 from engine.learner import Learner
-from engine.pace import TIMINGS
 from engine.run_directory import RunDirectory
 from engine.startup import resume_run, start_run
 from tests import fault_runs
+from tests.timings import TIMINGS
 from utils.anchors import write_anchors
 from utils.config import RunConfig
 from utils.progress import Quiet

@@ -28,6 +28,7 @@ from tests.specs import detector_spec
 from utils.classes import imagenet_class_names
 from utils.config import STRIDES
 from utils.errors import ConfigError, FileError
+from utils.progress import Quiet
 
 NAME = "efficientnet_lite0"
 SPEC = BACKBONES[NAME]
@@ -283,7 +284,7 @@ def test_a_fresh_top_has_its_own_classes(classifier) -> None:
 
 
 def test_a_detector_starts_from_the_package() -> None:
-    detector = initial_detector(detector_spec(backbone=NAME), "package")
+    detector = initial_detector(detector_spec(backbone=NAME), "package", Quiet())
     image = seeded_image((64, 96))
     levels = detector.get_layer("backbone")(image)
     assert {level: tuple(tap.shape[1:]) for level, tap in levels.items()} == {

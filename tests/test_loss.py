@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from engine.dataset import Sample, collate
-from nets.decode import decode, encode_boxes, slot_geometry
+from nets.decode import decode, slot_geometry
 from nets.loss import ciou, pairwise_iou, yolo_loss
+from tests.encoding import encode_boxes
 from tests.specs import REFERENCE_LOSS, detector_spec
 from tests.test_decode import raw_outputs
 from utils.config import STRIDES, DetectorSpec

@@ -39,7 +39,7 @@ def test_round_trip(tmp_path: Path) -> None:
     names = ("cat", "tv monitor", "猫 7", "difficult", "1 2")
     rng = np.random.default_rng(0)
     truths, detections = random_case(0, images=len(IDS), classes=5)
-    truths = [type(t)(i, t.size_hw, t.boxes_xyxy, t.class_ids, t.difficult) for t, i in zip(truths, IDS, strict=True)]
+    truths = [type(t)(i, t.boxes_xyxy, t.class_ids, t.difficult) for t, i in zip(truths, IDS, strict=True)]
     detections = dict(zip(IDS, detections.values(), strict=True))
     write_map_files(tmp_path, [truths[i] for i in rng.permutation(len(IDS))], detections, names)
     back = read_map_files(tmp_path, names)

@@ -17,7 +17,7 @@ from utils.postprocess import MAX_PER_CLASS, find_boxes
 
 def raw_outputs(spec: DetectorSpec, batch: int, seed: int, spread: float = 2.0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    depth = 5 + len(spec.class_names)
+    depth = spec.slot_values
     outputs = {}
     for level, mask in zip(LEVELS, spec.masks, strict=True):
         side = spec.input_size // STRIDES[level]

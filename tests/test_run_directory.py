@@ -129,7 +129,7 @@ def test_a_photo_that_a_picture_is_made_of_and_cannot_be_read_is_named(
     for module in (run_pictures, classification_report):
         monkeypatch.setattr(module, "read_image", broken)
     photo, nothing = tmp_path / "a.png", np.zeros((0, 4))
-    truth = GroundTruth("a", (72, 96), nothing, np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    truth = GroundTruth("a", nothing, np.zeros(0, np.int64), np.zeros(0, np.bool_))
     with pytest.raises(DataError, match=r"a\.png: RuntimeError: the decoder died"):
         draw_predictions(RunDirectory(tmp_path / "run"), [(photo, truth)], {"a": Detections.empty()}, 0)
     with pytest.raises(DataError, match=r"a\.png: RuntimeError: the decoder died"):
@@ -145,8 +145,7 @@ def test_the_first_batch_and_the_validation_are_drawn(tmp_path: Path, objects: i
     draw_batch(run, batch, spec)
     difficult = np.zeros(objects, np.bool_)
     truths = [
-        (Path(r.image_path), GroundTruth(str(i), (72, 96), r.boxes_xyxy, r.class_ids, difficult))
-        for i, r in enumerate(records)
+        (Path(r.image_path), GroundTruth(str(i), r.boxes_xyxy, r.class_ids, difficult)) for i, r in enumerate(records)
     ]
     found = {
         truth.image_id: Detections(

@@ -23,6 +23,7 @@ from engine.workers import default_strategy
 from nets.backbones import build_classifier
 from nets.layers import SeededDropout
 from tests import fault_runs
+from tests.runs_watched import Heard
 from tests.specs import detector_spec
 from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
 from utils.config import DataConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
@@ -30,7 +31,7 @@ from utils.errors import ConfigError, FileError
 from utils.progress import Quiet, Reporter
 
 
-@pytest.mark.parametrize("weights", ["none", "imagenet"])
+@pytest.mark.parametrize("weights", ["none", "package"])
 def test_the_seed_of_the_run_decides_the_first_weights(monkeypatch: pytest.MonkeyPatch, weights: str) -> None:
     calls: list[dict[str, Any]] = []
 
@@ -38,8 +39,8 @@ def test_the_seed_of_the_run_decides_the_first_weights(monkeypatch: pytest.Monke
         calls.append({"spec": spec, "weights": backbone_weights, "seed": seed})
 
     monkeypatch.setattr(detection_setup, "build_detector", build_detector)
-    initial_detector(detector_spec(), weights, seed=5)
-    assert calls == [{"spec": detector_spec(), "weights": None if weights == "none" else weights, "seed": 5}]
+    initial_detector(detector_spec(), weights, Quiet(), seed=5)
+    assert calls == [{"spec": detector_spec(), "weights": weights, "seed": 5}]
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(True, True), (True, False), (False, True)])
@@ -55,7 +56,7 @@ def test_weights_of_a_detector_with_another_stochastic_depth_are_a_start(
     before = small(theirs)
     save_checkpoint(tmp_path / "best", Checkpoint(detector_spec(), model_tensors(before)))
     monkeypatch.setattr(detection_setup, "build_detector", lambda spec, seed: small(ours))
-    after = initial_detector(detector_spec(), str(tmp_path / "best"))
+    after = initial_detector(detector_spec(), str(tmp_path / "best"), Quiet())
     for wanted, got in zip(before.weights, after.weights, strict=True):
         np.testing.assert_array_equal(got, wanted)
     fresh = {v.path: np.asarray(v) for v in small(ours).variables if "seed" in v.path}
@@ -73,15 +74,15 @@ def test_a_head_that_learned_other_anchors_starts_with_a_word(monkeypatch: pytes
     monkeypatch.setattr(detection_setup, "build_detector", small)
     learned = detector_spec()
     save_checkpoint(tmp_path / "best", Checkpoint(learned, model_tensors(small())))
-    said: list[str] = []
+    heard = Heard()
     larger = learned.at_size(2 * learned.input_size)
     for same in (learned, larger):
-        initial_detector(same, str(tmp_path / "best"), say=said.append)
-    assert not said
+        initial_detector(same, str(tmp_path / "best"), heard)
+    assert not heard.lines
     # The same pixels in an input twice as large are other anchors.
     other = replace(larger, anchors_wh_px=learned.anchors_wh_px)
-    initial_detector(other, str(tmp_path / "best"), say=said.append)
-    (line,) = said
+    initial_detector(other, str(tmp_path / "best"), heard)
+    (line,) = heard.lines
     assert line.startswith(f"{tmp_path / 'best'}: its head learned other anchors")
 
 
@@ -174,8 +175,8 @@ def test_a_classifier_starts_the_backbone_of_a_detector(tmp_path: Path) -> None:
     classifier = build_classifier(spec.backbone, classes=3, seed=1)
     run = tmp_path / "run"
     save_checkpoint(run / "best", Checkpoint(spec, model_tensors(classifier)))
-    said: list[str] = []
-    detector = initial_detector(detector_spec(), str(run), seed=2, say=said.append)
+    heard = Heard()
+    detector = initial_detector(detector_spec(), str(run), heard, seed=2)
 
     wanted = {v.path: np.asarray(v) for v in classifier.variables}
     backbone = detector.get_layer("backbone")
@@ -183,14 +184,14 @@ def test_a_classifier_starts_the_backbone_of_a_detector(tmp_path: Path) -> None:
         np.testing.assert_array_equal(variable, wanted[variable.path])
     top = ("top_conv/kernel", "top_bn/gamma", "top_bn/beta", "top_bn/moving_mean", "top_bn/moving_variance")
     left_out = len((*top, "predictions/kernel", "predictions/bias"))
-    assert said == [
+    assert heard.lines == [
         f"{run / 'best'}: the backbone starts from {len(backbone.weights)} tensors of this classifier; "
         f"{left_out} of its top are left out"
     ]
-    fresh = initial_detector(detector_spec(), "none", seed=2)
+    fresh = initial_detector(detector_spec(), "none", Quiet(), seed=2)
     head = "head_P5_logits"
     np.testing.assert_array_equal(detector.get_layer(head).kernel, fresh.get_layer(head).kernel)
     with pytest.raises(FileError, match="backbone: 'efficientnet_b0': this run's model has 'efficientnet_b1'"):
-        initial_detector(detector_spec(backbone="efficientnet_b1"), str(run))
+        initial_detector(detector_spec(backbone="efficientnet_b1"), str(run), Quiet())
     with pytest.raises(FileError, match="holds a classifier: a detector is needed here"):
         Predictor.load(run / "best")

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.encoding import slot_count
 from tests.specs import detector_spec
-from utils.targets import assign, level_grids, slot_count
+from utils.targets import assign, level_grids
 
 # At 416 the slots are numbered P3: 52 * 52 * 3, then P4: 26 * 26 * 3, then P5: 13 * 13 * 3.
 P4_START = 52 * 52 * 3

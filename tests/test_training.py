@@ -14,13 +14,13 @@ import pytest
 from engine.checkpoint import read_checkpoint
 from engine.detection_setup import read_lists
 from engine.learner import Learner
-from engine.pace import TIMINGS
 from engine.plan import detector_spec
 from engine.run_directory import RunDirectory
 from engine.startup import resume_run, start_run
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists, draw_photo
 from tests.runs_watched import StopAfter
+from tests.timings import TIMINGS
 from utils.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError, DataError, DivergedError, FileError
 from utils.progress import Quiet

@@ -36,7 +36,7 @@ def test_records_and_ground_truth_of_unequal_length_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="boxes_xyxy"):
         Record("a.jpg", BOXES[0], IDS[:1])
     with pytest.raises(ValueError, match="difficult"):
-        GroundTruth("a", (10, 10), BOXES, IDS, np.zeros(1, np.bool_))
+        GroundTruth("a", BOXES, IDS, np.zeros(1, np.bool_))
 
 
 def test_detections_above_a_score_include_it_and_keep_names_with_boxes() -> None:

@@ -283,7 +283,7 @@ def test_neither_image_nor_class_order_changes_a_digit() -> None:
     expected = evaluate(truths, detections, names).to_dict()
     assert evaluate(shuffled(truths, 1), detections, names).to_dict() == expected
     turned = [3 - i for i in range(4)]
-    truths = [GroundTruth(t.image_id, t.size_hw, t.boxes_xyxy, 3 - t.class_ids, t.difficult) for t in truths]
+    truths = [GroundTruth(t.image_id, t.boxes_xyxy, 3 - t.class_ids, t.difficult) for t in truths]
     detections = {i: Detections(d.boxes_xyxy, d.scores, 3 - d.class_ids, d.names) for i, d in detections.items()}
     again = evaluate(truths, detections, [names[i] for i in turned]).to_dict()
     del again["confusion"], expected["confusion"]

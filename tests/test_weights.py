@@ -20,6 +20,7 @@ from nets.backbones.registry import IMAGENET
 from nets.weights import load_h5
 from tests.official_weights import IMAGENET_MEAN, IMAGENET_STD, official_model, save_official, set_input_rule
 from utils.errors import ClassCountError, ConfigError, FileError
+from utils.progress import Reporter
 
 NAME = "efficientnet_b0"
 TOP = BACKBONES[NAME].top_layers
@@ -263,12 +264,13 @@ def test_without_a_checksum_it_must_be_a_whole_hdf5_file(monkeypatch, cache: Pat
 
 
 def test_a_good_download_is_fetched_once(monkeypatch, cache: Path) -> None:
-    md5, heard = hashlib.md5(b"abc").hexdigest(), []
+    md5, heard = hashlib.md5(b"abc").hexdigest(), io.StringIO()
+    monkeypatch.setattr("utils.progress.PLAIN_EVERY_S", 0)
     monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Served(b"abc"))
-    path = fetch.fetch_official("https://example.org/w.h5", md5, lambda done, total: heard.append((done, total)))
+    path = fetch.fetch_official("https://example.org/w.h5", md5, Reporter(heard))
     assert path == cache / "w.h5"
     assert path.read_bytes() == b"abc"
-    assert heard == [(3, 3)]
+    assert heard.getvalue() == "fetching w.h5: 1/1 MiB\n"
     monkeypatch.delattr(urllib.request, "urlopen")
     assert fetch.fetch_official("https://example.org/w.h5", md5) == path
 
@@ -276,7 +278,7 @@ def test_a_good_download_is_fetched_once(monkeypatch, cache: Path) -> None:
 def test_imagenet_weights_load_from_the_cache(monkeypatch, cache: Path, weights_file: Path, official) -> None:
     """The published file is stood in for by one of ours under its name, and its checksum."""
     cache.mkdir()
-    name = BACKBONES[NAME].without_top.name
+    name = BACKBONES[NAME].without_top.url.rpartition("/")[2]
     (cache / name).write_bytes(weights_file.read_bytes())
     monkeypatch.setattr(fetch, "_md5", lambda path: BACKBONES[NAME].without_top.md5)
     with warnings.catch_warnings():

@@ -22,11 +22,11 @@ import classify
 from engine.checkpoint import read_checkpoint
 from engine.dataset import Shard
 from engine.evaluation import gathered
-from engine.pace import TIMINGS
 from engine.workers import Workers
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists
 from tests.labelled_folders import draw_folders
+from tests.timings import TIMINGS
 from utils.cluster import Cluster
 from utils.types import Detections
 

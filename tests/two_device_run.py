@@ -18,12 +18,12 @@ from engine.detection_task import DetectionTask
 from engine.devices import forward
 from engine.inference import Predictor
 from engine.learner import Learner
-from engine.pace import TIMINGS
 from engine.run_directory import RunDirectory
 from engine.startup import resume_run, start_run
 from tests.fault_runs import quicken, tiny_config
 from tests.runs_watched import StopAfter
 from tests.small_run import lively_detector, noise, small_spec
+from tests.timings import TIMINGS
 from tests.two_replicas import one_and_two_devices
 from utils.config import PhaseConfig
 from utils.progress import Quiet

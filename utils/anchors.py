@@ -23,6 +23,7 @@ RECALL_THRESHOLD = 0.5
 _CHUNK = 65536
 _MAX_ROUNDS = 100
 _SAMPLE = 10_000
+_RESTARTS = 10
 # float() also takes "1_000", "nan" and full-width digits, none of which belongs in an anchors file.
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
@@ -90,9 +91,7 @@ def recall(boxes_wh: FloatArray, anchors_wh: FloatArray, threshold: float = RECA
     return float((best_iou(boxes_wh, anchors_wh)[0] >= threshold).mean()) if len(boxes_wh) else float("nan")
 
 
-def kmeans_anchors(
-    boxes_wh: FloatArray, count: int, seed: int, restarts: int = 10, progress: Reporter | None = None
-) -> FloatArray:
+def kmeans_anchors(boxes_wh: FloatArray, count: int, seed: int, progress: Reporter | None = None) -> FloatArray:
     """``count`` box shapes that stand for all, by k-means with distance 1 - shape IoU.
 
     Every restart begins as k-means++ does and moves each centre to the median of its boxes; the centres with the best
@@ -102,7 +101,6 @@ def kmeans_anchors(
         boxes_wh: [N, 2] widths and heights above 0, in any unit.
         count: how many anchors.
         seed: of the generator that draws the starts, and the sample they run on when there are very many boxes.
-        restarts: how many starts to try.
         progress: told of every restart.
 
     Returns:
@@ -123,16 +121,16 @@ def kmeans_anchors(
     if sample is not boxes and len(np.unique(sample, axis=0)) < count:
         sample = different
     trials = [
-        _climb(sample, _spread_start(sample, count, rng))
-        for _ in (progress or Quiet()).track(range(restarts), "k-means", restarts, " starts")
+        _lloyd(sample, _kmeans_plus_plus(sample, count, rng))
+        for _ in (progress or Quiet()).track(range(_RESTARTS), "k-means", _RESTARTS, " starts")
     ]
     _, anchors = max(trials, key=lambda trial: trial[0])
     if sample is not boxes:
-        _, anchors = _climb(boxes, anchors)
+        _, anchors = _lloyd(boxes, anchors)
     return anchors[np.lexsort((anchors[:, 0], anchors.prod(axis=1)))]
 
 
-def _spread_start(boxes_wh: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
+def _kmeans_plus_plus(boxes_wh: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
     """k-means++: each further centre is a box drawn with probability proportional to its squared distance."""
     centres = [boxes_wh[rng.integers(len(boxes_wh))]]
     distance = np.ones(len(boxes_wh))
@@ -145,7 +143,7 @@ def _spread_start(boxes_wh: FloatArray, count: int, rng: np.random.Generator) ->
     return np.array(centres)
 
 
-def _climb(boxes_wh: FloatArray, anchors_wh: FloatArray) -> tuple[float, FloatArray]:
+def _lloyd(boxes_wh: FloatArray, anchors_wh: FloatArray) -> tuple[float, FloatArray]:
     """Rounds of k-means until no box changes its cluster. Returns the best mean IoU seen and its centres."""
     best_score, best_anchors = -1.0, anchors_wh
     before = np.full(len(boxes_wh), -1)

@@ -41,9 +41,3 @@ def xyxy_to_cxcywh(boxes_xyxy: FloatArray) -> FloatArray:
     """Corners to centre and size. [..., 4] -> [..., 4]."""
     sizes = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
     return np.concatenate([boxes_xyxy[..., :2] + sizes / 2, sizes], axis=-1)
-
-
-def cxcywh_to_xyxy(boxes_cxcywh: FloatArray) -> FloatArray:
-    """Centre and size to corners. [..., 4] -> [..., 4]."""
-    half = boxes_cxcywh[..., 2:] / 2
-    return np.concatenate([boxes_cxcywh[..., :2] - half, boxes_cxcywh[..., :2] + half], axis=-1)

@@ -20,6 +20,8 @@ from utils.recipe_config import AugmentConfig, LossConfig
 
 LEVELS = ("P3", "P4", "P5")
 STRIDES = {"P3": 8, "P4": 16, "P5": 32}
+OBJECTNESS = 4
+"""Place of the objectness among the raw values of a slot: after the box, before the classes."""
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -263,6 +265,11 @@ class DetectorSpec:
     stochastic_depth: float = 0.2
     ignore_exif: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def slot_values(self) -> int:
+        """Raw values of one slot: four of the box, the objectness, one of each class."""
+        return OBJECTNESS + 1 + len(self.class_names)
 
     def at_size(self, input_size: int) -> DetectorSpec:
         """The same detector on inputs of another side: the anchors keep their share of it."""

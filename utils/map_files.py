@@ -21,13 +21,12 @@ from utils.types import Detections, GroundTruth
 TRUTH_FOLDER, FOUND_FOLDER = "ground-truth", "detection-results"
 CLASSES_FILE = "classes.txt"
 DIFFICULT = "difficult"
-UNKNOWN_SIZE_HW = (0, 0)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
 class MapFiles:
-    """What a pair of folders holds. The files do not tell image sizes: ``size_hw`` is (0, 0) throughout."""
+    """What a pair of folders holds."""
 
     class_names: tuple[str, ...]
     ground_truths: list[GroundTruth]
@@ -178,7 +177,7 @@ def _class_ids(lines: Sequence[_Line], ids: Mapping[str, int]) -> np.ndarray:
 def _ground_truth(image_id: str, lines: Sequence[_Line], ids: Mapping[str, int]) -> GroundTruth:
     boxes = np.array([line.numbers for line in lines], np.float64).reshape(-1, 4)
     difficult = np.array([line.difficult for line in lines], np.bool_)
-    return GroundTruth(image_id, UNKNOWN_SIZE_HW, boxes, _class_ids(lines, ids), difficult)
+    return GroundTruth(image_id, boxes, _class_ids(lines, ids), difficult)
 
 
 def _detections(lines: Sequence[_Line], ids: Mapping[str, int]) -> Detections:

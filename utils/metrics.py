@@ -81,16 +81,6 @@ class Metrics:
         """COCO AP over IoU 0.50:0.95."""
         return self.coco.ap
 
-    @property
-    def coco_ap50(self) -> float | None:
-        """COCO AP at IoU 0.50."""
-        return self.coco.ap50
-
-    @property
-    def coco_ap75(self) -> float | None:
-        """COCO AP at IoU 0.75."""
-        return self.coco.ap75
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; undefined ones are None, never NaN."""
         return {

@@ -36,7 +36,6 @@ def write_name(
     align: tuple[float, float] = (0, 0.5),
     size_pt: float = 9,
     upright: bool = False,
-    colour: str = INK,
 ) -> None:
     """Puts a name at ``xy``, given in matplotlib ``coordinates``, moved by ``offset_pt``.
 
@@ -54,14 +53,14 @@ def write_name(
             va=("bottom", "center", "top")[round(2 * align[1])],
             size=size_pt,
             rotation=90 if upright else 0,
-            color=colour,
+            color=INK,
             parse_math=False,
             annotation_clip=False,
         )
         return
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-    picture = OffsetImage(_picture(text, size_pt, upright, colour), zoom=1 / _OVERSAMPLING)
+    picture = OffsetImage(_picture(text, size_pt, upright), zoom=1 / _OVERSAMPLING)
     box = AnnotationBbox(
         picture,
         xy,
@@ -101,10 +100,10 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def _picture(text: str, size_pt: float, upright: bool, colour: str) -> FloatArray:
-    """[H, W, 4] in 0..1: ``colour``, as opaque as the letters cover it."""
+def _picture(text: str, size_pt: float, upright: bool) -> FloatArray:
+    """[H, W, 4] in 0..1: ``INK``, as opaque as the letters cover it."""
     from matplotlib.colors import to_rgb
 
     mask = text_mask(text, round(size_pt * _OVERSAMPLING)) / 255
-    picture = np.concatenate([np.broadcast_to(to_rgb(colour), (*mask.shape, 3)), mask[..., None]], axis=-1)
+    picture = np.concatenate([np.broadcast_to(to_rgb(INK), (*mask.shape, 3)), mask[..., None]], axis=-1)
     return np.rot90(picture) if upright else picture

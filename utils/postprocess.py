@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.boxes import pairwise_iou
-from utils.config import LEVELS, DetectorSpec
+from utils.config import LEVELS, OBJECTNESS, DetectorSpec
 from utils.types import FloatArray, IntArray
 
 MAX_PER_CLASS = 100
-OBJECTNESS = 4
 
 
 class Found(NamedTuple):

@@ -15,12 +15,10 @@ from utils.synthetic_scene import draw_photo
 from utils.types import ImageArray
 
 
-def write_preview(
-    path: str | Path, images: int, seed: int, size_hw: tuple[int, int], difficulty: float, columns: int = 4
-) -> None:
+def write_preview(path: str | Path, images: int, seed: int, size_hw: tuple[int, int], difficulty: float) -> None:
     """Writes the first ``images`` pictures that ``make_dataset`` draws from the same values, labelled, as one JPEG."""
     labelled = [_labelled(seed, index, size_hw, difficulty) for index in range(1, images + 1)]
-    sheet = cv2.cvtColor(contact_sheet(labelled, columns=columns), cv2.COLOR_RGB2BGR)
+    sheet = cv2.cvtColor(contact_sheet(labelled, columns=4), cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 80])
     write_atomically(path, jpeg.tobytes())
 

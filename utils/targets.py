@@ -34,12 +34,6 @@ def level_grids(input_size: int) -> dict[str, int]:
     return {level: input_size // STRIDES[level] for level in LEVELS}
 
 
-def slot_count(spec: DetectorSpec) -> int:
-    """Slots of all levels together."""
-    grids = level_grids(spec.input_size)
-    return sum(grids[level] ** 2 * len(mask) for level, mask in zip(LEVELS, spec.masks, strict=True))
-
-
 def assign(
     boxes_xyxy: FloatArray,
     spec: DetectorSpec,

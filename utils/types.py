@@ -64,7 +64,6 @@ class GroundTruth:
     """What an image holds, for evaluation: ``boxes_xyxy`` [N, 4] pixels, ``class_ids`` [N], ``difficult`` [N]."""
 
     image_id: str
-    size_hw: tuple[int, int]
     boxes_xyxy: FloatArray
     class_ids: IntArray
     difficult: BoolArray
@@ -78,9 +77,10 @@ class GroundTruth:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector found in one image, best score first within a class.
+    """What a detector found in one image; a predictor gives the best score first, of all classes together.
 
-    ``boxes_xyxy`` [N, 4] float32 image pixels, ``scores`` [N] in 0..1, ``class_ids`` [N], ``names`` N class names.
+    ``boxes_xyxy`` [N, 4] image pixels, float32 from a predictor; ``scores`` [N] in 0..1; ``class_ids`` [N]; ``names`` N
+    class names.
     """
 
     boxes_xyxy: FloatArray

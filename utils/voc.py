@@ -218,7 +218,6 @@ def _ground_truth(
     objects = known_objects(fit_to_image(annotation, size_hw, problems), class_ids, problems)
     return GroundTruth(
         annotation.image_id,
-        size_hw,
         np.array([item.box_xyxy for item in objects], np.float64).reshape(-1, 4),
         np.array([class_ids[item.name] for item in objects], np.int64),
         np.array([item.difficult for item in objects], np.bool_),

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.photo_detector import PhotoDetector, unpadded
 from utils.artifact import Artifact
-from utils.config import LEVELS
+from utils.config import LEVELS, OBJECTNESS
 from utils.errors import ConfigError
 from utils.postprocess import Found, find_boxes, sigmoid
 from utils.types import FloatArray, ImageArray
@@ -65,8 +65,8 @@ class ArtifactPredictor(PhotoDetector):
 
     def objectness(self, inputs: ImageArray) -> list[FloatArray]:
         """Of each level the best objectness of a cell, [B, G, G]."""
-        depth = 5 + len(self.spec.class_names)
-        return [sigmoid(output[..., 4::depth].max(axis=-1)) for output in self.raw(inputs).values()]
+        of_slots = slice(OBJECTNESS, None, self.spec.slot_values)
+        return [sigmoid(output[..., of_slots].max(axis=-1)) for output in self.raw(inputs).values()]
 
 
 def require(module: str, package: str) -> Any:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nets.backbones.build import build_backbone, build_classifier, trunk_layers
+    from nets.backbones.build import build_backbone, build_classifier, official_file, trunk_layers
     from nets.backbones.registry import BACKBONES, BackboneSpec, backbone_spec
 
-__all__ = ["BACKBONES", "BackboneSpec", "backbone_spec", "build_backbone", "build_classifier", "trunk_layers"]
+__all__ = [
+    "BACKBONES",
+    "BackboneSpec",
+    "backbone_spec",
+    "build_backbone",
+    "build_classifier",
+    "official_file",
+    "trunk_layers",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,13 +8,14 @@ from typing import Any
 import keras
 
 from nets.backbones.packaged import load_packaged
-from nets.backbones.registry import BACKBONES, BackboneSpec, OfficialFile, PackagedFile, backbone_spec
+from nets.backbones.registry import BACKBONES, BackboneSpec, PackagedFile, backbone_spec
 from nets.fetch import fetch_official
 from nets.layers import FLOAT32, STOCHASTIC_DEPTH, LayerFactory
 from nets.normalisation import PixelNormalization
 from nets.weights import load_h5
 from utils.config import LEVELS
 from utils.errors import ClassCountError, ConfigError
+from utils.progress import Reporter
 
 Shape = tuple[int | None, int | None, int]
 
@@ -30,7 +31,7 @@ def build_backbone(
 ) -> keras.Model:
     """Raw RGB 0..255 [B, H, W, 3] (uint8 or float) -> ``{"P3": [B, H/8, W/8, C3], "P4": ..., "P5": ...}``.
 
-    ``weights``: None (drawn from ``seed``), ``"imagenet"`` (the official file, downloaded once), ``"package"`` (the
+    ``weights``: None or ``"none"`` (drawn from ``seed``), ``"imagenet"`` (the ``official_file``), ``"package"`` (the
     ImageNet file of an installed package) or an official-format ``.h5`` file, with or without top. ConfigError for an
     unknown name, a package that is not installed or a file of another network; FileError for a file that cannot be
     read or downloaded. ``input_tensor``, what ``keras.Input`` gave, is the network's input in place of a new one of
@@ -42,7 +43,7 @@ def build_backbone(
     whole = keras.Model(inputs, features)
     outputs = {level: whole.get_layer(tap).output for level, tap in zip(LEVELS, spec.taps, strict=True)}
     model = keras.Model(inputs, outputs, name="backbone")
-    _load(model, spec, weights, spec.without_top, skip_layers=spec.top_layers)
+    _load(model, spec, weights, with_top=False, skip_layers=spec.top_layers)
     return model
 
 
@@ -71,9 +72,20 @@ def build_classifier(
     inputs, features = _trunk(spec, input_shape, input_tensor, make)
     model = keras.Model(inputs, spec.architecture.top(features, classes, make, probabilities), name=name)
     fresh = (spec.classification_layer,) if fresh_top else ()
-    official = spec.without_top if fresh_top else spec.with_top
-    _load(model, spec, weights, official, skip_layers=fresh, fresh_layers=fresh)
+    _load(model, spec, weights, not fresh_top, skip_layers=fresh, fresh_layers=fresh)
     return model
+
+
+def official_file(name: str, with_top: bool = False, reporter: Reporter | None = None) -> Path:
+    """The official ImageNet weights of backbone ``name`` on this machine, downloaded once.
+
+    ``reporter`` tells of the download. ConfigError where none are published, FileError when they cannot be had.
+    """
+    spec = backbone_spec(name)
+    official = spec.with_top if with_top else spec.without_top
+    if official is None:
+        raise ConfigError(_no_official_file(spec))
+    return fetch_official(official.url, official.md5, reporter)
 
 
 def trunk_layers(classifier: keras.Model, name: str) -> list[keras.layers.Layer]:
@@ -108,7 +120,7 @@ def _load(
     model: keras.Model,
     spec: BackboneSpec,
     weights: str | Path | None,
-    official: OfficialFile | None,
+    with_top: bool,
     skip_layers: tuple[str, ...],
     fresh_layers: tuple[str, ...] = (),
 ) -> None:
@@ -118,9 +130,7 @@ def _load(
         load_packaged(model, _packaged(spec), spec.name, skip_layers, fresh_layers)
         return
     if weights == "imagenet":
-        if official is None:
-            raise ConfigError(_no_official_file(spec))
-        weights = fetch_official(official.url, official.md5)
+        weights = official_file(spec.name, with_top)
     load_h5(
         model,
         weights,

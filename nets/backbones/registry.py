@@ -33,11 +33,6 @@ class OfficialFile:
     url: str
     md5: str | None = None
 
-    @property
-    def name(self) -> str:
-        """File name."""
-        return self.url.rpartition("/")[2]
-
 
 @dataclass(frozen=True)
 class PackagedFile:
