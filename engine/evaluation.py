@@ -22,7 +22,7 @@ from utils.images import preparing, read_for_detector
 from utils.metrics import Metrics, evaluate
 from utils.problems import Problems
 from utils.progress import Quiet, Reporter
-from utils.types import Detections, FloatArray, GroundTruth, ImageArray, Record
+from utils.types import Detections, FloatArray, GroundTruth, ImageArray, IntArray, Record
 from utils.voc import ground_truth_beside
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ def decoded_ahead(
 def ground_truths_for(records: Sequence[Record], class_names: Sequence[str], ignore_exif: bool = False) -> list[Sample]:
     """What each image of an annotation list holds, for evaluation: the boxes of its line, to be found.
 
-    Where the image lies in a VOC folder, the difficult objects of its XML, which lists leave out, come on top. Objects
-    that are broken in the XML were left out of the list on purpose and stay out. Image ids are the file stems, or,
+    Where the image lies in a VOC folder, the difficult objects of its XML, which lists leave out, are added, and all
+    come in the order of the XML, as those of ``load_ground_truth`` do. Objects that are broken in the XML were left out of the list on purpose and stay out. Image ids are the file stems, or,
     where two images share a stem, longer parts of their paths. DataError when an image is listed twice.
     """
     ids = image_ids([record.image_path for record in records])
@@ -166,17 +166,29 @@ def _ground_truth(record: Record, image_id: str, class_names: Sequence[str], ign
     if beside is None:
         certain = np.zeros(len(record.class_ids), np.bool_)
         return GroundTruth(image_id, record.boxes_xyxy, record.class_ids, certain)
-    boxes, class_ids = beside.boxes_xyxy[beside.difficult], beside.class_ids[beside.difficult]
+    listed, written = _objects(record.boxes_xyxy, record.class_ids), _objects(beside.boxes_xyxy, beside.class_ids)
+    left, marked = Counter(listed), list(zip(written, beside.difficult.tolist(), strict=True))
+    # In the order of the XML, as ``load_ground_truth`` has them: of equal overlaps the first object counts.
+    kept = np.array([difficult or _take(left, one) for one, difficult in marked], np.bool_)
     # A list may hold difficult objects too, when its maker asked for them.
-    known = {(*box, class_id) for box, class_id in zip(boxes.tolist(), class_ids.tolist(), strict=True)}
-    lines = zip(record.boxes_xyxy.tolist(), record.class_ids.tolist(), strict=True)
-    fresh = np.array([(*box, class_id) not in known for box, class_id in lines], np.bool_)
+    left.subtract(one for one, difficult in marked if difficult)
+    own = np.array([_take(left, one) for one in listed], np.bool_)
     return GroundTruth(
         image_id,
-        np.concatenate([record.boxes_xyxy[fresh], boxes]),
-        np.concatenate([record.class_ids[fresh], class_ids]),
-        np.repeat([False, True], [fresh.sum(), len(class_ids)]),
+        np.concatenate([beside.boxes_xyxy[kept], record.boxes_xyxy[own]]),
+        np.concatenate([beside.class_ids[kept], record.class_ids[own]]),
+        np.concatenate([beside.difficult[kept], np.zeros(own.sum(), np.bool_)]),
     )
+
+
+def _objects(boxes_xyxy: FloatArray, class_ids: IntArray) -> list[tuple[float, ...]]:
+    return [(*box, class_id) for box, class_id in zip(boxes_xyxy.tolist(), class_ids.tolist(), strict=True)]
+
+
+def _take(left: Counter[tuple[float, ...]], one: tuple[float, ...]) -> bool:
+    """Whether ``left`` had one more of these, which it has no longer."""
+    left[one] -= 1
+    return left[one] >= 0
 
 
 def image_ids(paths: Sequence[str]) -> list[str]:

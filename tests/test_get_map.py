@@ -29,6 +29,7 @@ from utils.map_files import write_map_files
 from utils.metrics import evaluate
 from utils.progress import Quiet
 from utils.types import Detections, ImageArray, Record
+from utils.voc import load_ground_truth
 
 NAMES = ("cat", "dog")
 A, B = (10.0, 10.0, 29.0, 29.0), (40.0, 5.0, 59.0, 34.0)
@@ -162,6 +163,31 @@ def test_difficult_objects_come_from_the_xml_and_count_once(tmp_path: Path) -> N
         assert one.boxes_xyxy.tolist() == [list(A), list(B)]
         assert one.class_ids.tolist() == [0, 1]
         assert one.difficult.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("other", [A, (20, 10, 60, 40)])
+@pytest.mark.parametrize("difficult_first", [True, False])
+def test_a_list_holds_what_the_voc_folder_holds(tmp_path: Path, other: Sequence[float], difficult_first: bool) -> None:
+    """Objects in one order and each as often as it is written, or ties of overlap are decided otherwise."""
+    flags = (1, 0, 0) if difficult_first else (0, 1, 0)
+    objects = [xml_object("cat", box, flag) for box, flag in zip((A, other, A), flags, strict=True)]
+    path = voc_image(tmp_path, "1", "".join(objects))
+    sets = tmp_path / "VOC2007" / "ImageSets" / "Main"
+    sets.mkdir(parents=True)
+    (sets / "test.txt").write_text("1\n")
+    ((_, whole),) = load_ground_truth(tmp_path, "2007", "test", NAMES)
+    listed = [(0, box) for box, flag in zip((A, other, A), flags, strict=True) if not flag]
+    ((_, one),) = ground_truths_for([record(path, *listed)], NAMES)
+    assert one.boxes_xyxy.tolist() == whole.boxes_xyxy.tolist()
+    assert one.difficult.tolist() == whole.difficult.tolist() == [bool(flag) for flag in flags]
+
+
+def test_what_a_list_alone_holds_comes_last(tmp_path: Path) -> None:
+    path = voc_image(tmp_path, "1", xml_object("cat", A) + xml_object("dog", B, 1))
+    ((_, one),) = ground_truths_for([record(path, (1, A), (0, A), (0, B))], NAMES)
+    assert one.boxes_xyxy.tolist() == [list(A), list(B), list(A), list(B)]
+    assert one.class_ids.tolist() == [0, 1, 1, 0]
+    assert one.difficult.tolist() == [False, True, False, False]
 
 
 def test_objects_left_out_of_the_list_for_a_defect_stay_out(tmp_path: Path) -> None:
