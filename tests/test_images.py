@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from tests.specs import detector_spec
 from utils.errors import DataError
-from utils.images import IMAGE_SUFFIXES, decode_image, probe, read_for_detector, read_image
+from utils.images import IMAGE_SUFFIXES, decode_image, pixels_of, probe, read_for_detector, read_image
 
 
 @pytest.fixture
@@ -100,6 +100,31 @@ def test_exif_is_applied_exactly_once(tmp_path, photo, suffix, orientation):
     assert np.abs(stored.astype(int) - np.asarray(photo)).max() <= tolerance
     assert probe(path, ignore_exif=True).size_hw == (24, 40)
     assert image.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_an_open_image_is_turned_as_its_file(tmp_path, photo, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(photo, tmp_path / f"a{suffix}", exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
+    for ignore_exif in (False, True):
+        with Image.open(path) as image:
+            found = pixels_of(image, ignore_exif)
+        np.testing.assert_allclose(found, read_image(path, ignore_exif), atol=4)
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(".jpg", "RGB"), (".jpg", "CMYK"), (".webp", "RGB"), (".tif", "RGB")])
+def test_xmp_turns_nothing(tmp_path, photo, suffix, mode):
+    """Pillow would ask it where EXIF says nothing; our own reader of JPEG, OpenCV and browsers do not."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    path = tmp_path / f"a{suffix}"
+    photo.convert(mode).save(path, **({"tiffinfo": {700: xmp}} if suffix == ".tif" else {"xmp": xmp}))
+    for ignore_exif in (False, True):
+        assert probe(path, ignore_exif).size_hw == read_image(path, ignore_exif).shape[:2] == (24, 40)
+        with Image.open(path) as image:
+            assert b"Orientation" in image.info["xmp"]
+            assert pixels_of(image, ignore_exif).shape == (24, 40, 3)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -142,15 +142,15 @@ def _that_fits(image: ImageArray, name: str, spec: DetectorSpec) -> ImageArray:
 def pixels_of(image: Image, ignore_exif: bool = False) -> ImageArray:
     """[H, W, 3] uint8 RGB of an open Pillow image of any 8-bit, 16-bit or 1-bit mode, turned as its EXIF says.
 
+    A TIFF was turned when it was loaded: to have it otherwise, with ``ignore_exif``, give it as it was opened.
     DataError for modes I and F, whose range nobody knows, and for a file that cannot be decoded.
     """
     if image.mode in ("I", "F"):
         raise DataError(f"image of mode {image.mode}: scale its values to 0..255 and convert it to L or RGB")
     try:
-        image.load()
+        return _turned_pixels(image, ignore_exif)
     except OSError as error:
         raise DataError(f"image: cannot be decoded: {error}") from error
-    return np.ascontiguousarray(_TURNS[1 if ignore_exif else pillow_orientation(image)](_rgb_pixels(image)))
 
 
 def any_pixels(image: object, spec: DetectorSpec, ignore_exif: bool) -> ImageArray:
@@ -181,17 +181,20 @@ def _checked(image: np.ndarray) -> ImageArray:
 
 def _decode_with_pillow(data: bytes, kind: str, name: str, ignore_exif: bool, warn: Warn | None) -> ImageArray:
     with opened_by_pillow(io.BytesIO(data), kind, name) as image:
-        orientation = pillow_orientation(image)
         if warn and kind != "JPEG" and getattr(image, "is_animated", False):
             warn(f"{name}: holds {getattr(image, 'n_frames', 2)} frames: the first one is used")
-        image.load()
-        pixels = _rgb_pixels(image)
+        return _turned_pixels(image, ignore_exif)
+
+
+def _turned_pixels(image: Image, ignore_exif: bool) -> ImageArray:
+    orientation = pillow_orientation(image)
+    image.load()
     # Pillow turns a TIFF while loading it, and no other format.
-    if kind == "TIFF":
+    if image.format == "TIFF":
         turn = _UNDOES.get(orientation, orientation) if ignore_exif else 1
     else:
         turn = 1 if ignore_exif else orientation
-    return np.ascontiguousarray(_TURNS[turn](pixels))
+    return np.ascontiguousarray(_TURNS[turn](_rgb_pixels(image)))
 
 
 def _rgb_pixels(image: Image) -> ImageArray:
