@@ -5,6 +5,7 @@ import pytest
 
 from tests.encoding import slot_count
 from tests.specs import detector_spec
+from utils.boxes import shape_iou
 from utils.targets import assign, level_grids
 
 # At 416 the slots are numbered P3: 52 * 52 * 3, then P4: 26 * 26 * 3, then P5: 13 * 13 * 3.
@@ -53,6 +54,26 @@ def test_the_tenth_box_in_one_place_is_dropped_and_counted() -> None:
     assert len(targets.slots) == 9
     assert targets.dropped == 2
     assert len(set(targets.slots.tolist())) == 9
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_of_boxes_that_lost_their_slots_the_better_shape_gets_a_free_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    spec = detector_spec()
+    slot_of = [int(assign(np.array([box(212, 212, *anchor)]), spec).slots[0]) for anchor in spec.anchors_wh_px]
+    sizes = np.exp(rng.uniform(np.log(8), np.log(380), (rng.integers(3, 13), 2)))
+    iou = shape_iou(sizes, np.array(spec.anchors_wh_px))
+    found = assign(np.array([box(212, 212, *size) for size in sizes]), spec)
+    anchor_of = {b: slot_of.index(s) for s, b in zip(found.slots.tolist(), found.box_indices.tolist(), strict=True)}
+    assert found.dropped == max(0, len(sizes) - 9) == len(sizes) - len(anchor_of)
+    for loser in range(len(sizes)):
+        own = anchor_of.get(loser)
+        for holder, anchor in anchor_of.items():
+            wanted = own is None or iou[loser, anchor] > iou[loser, own]
+            if wanted and anchor != iou[holder].argmax():
+                assert iou[holder, anchor] >= iou[loser, anchor]
+    turned = assign(np.array([box(212, 212, *size) for size in sizes[::-1]]), spec)
+    assert (len(sizes) - 1 - turned.box_indices).tolist() == found.box_indices.tolist()
 
 
 def test_no_boxes_give_no_targets() -> None:

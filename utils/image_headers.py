@@ -256,7 +256,7 @@ def opened_by_pillow(file: BinaryIO, kind: str, name: str) -> Iterator[Image]:
 def pillow_orientation(image: Image) -> int:
     """EXIF orientation 1..8 of an image that is open and not loaded yet."""
     # Where EXIF says nothing, Pillow would ask XMP, which nobody else does.
-    hidden = {name: image.info.pop(name) for name in ("xmp", "XML:com.adobe.xmp") if name in image.info}
+    hidden = [(name, image.info.pop(name)) for name in ("xmp", "XML:com.adobe.xmp") if name in image.info]
     value = image.getexif().get(0x0112, 1)
     image.info.update(hidden)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -5,6 +5,7 @@ Within a level the number runs over rows, columns and anchors of the mask, as th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,17 +70,12 @@ def assign(
     for box in by_first_choice:
         slot = int(slots[box, preference[box, 0]])
         if slot in taken:
-            waiting.append(box)
+            waiting.append(int(box))
         else:
             taken[slot] = int(box)
-    dropped = 0
-    for box in waiting:
-        free = (slot for slot in slots[box, preference[box, 1:]] if slot not in taken)
-        slot = int(next(free, -1))
-        if slot < 0:
-            dropped += 1
-        else:
-            taken[slot] = int(box)
+    displaced = _next_best(waiting, preference, iou, slots, taken)
+    taken.update(displaced)
+    dropped = len(waiting) - len(displaced)
     if assignment == "shape_iou":
         _take_more(taken, iou, slots, assignment_iou)
         if neighbour_cells:
@@ -87,6 +83,31 @@ def assign(
                 _take_more(taken, iou, _candidate_slots(centres_sizes[:, :2], spec, shift_xy), assignment_iou)
     order = sorted(taken)
     return Targets(np.array(order, np.int32), np.array([taken[slot] for slot in order], np.int64), dropped)
+
+
+def _next_best(
+    waiting: list[int], preference: IntArray, iou: FloatArray, slots: IntArray, taken: Mapping[int, int]
+) -> dict[int, int]:
+    """Free slots for the boxes that lost theirs, each to the better shape among those that want it.
+
+    That is the stable matching of Gale and Shapley (1962): who asks first makes no difference.
+    """
+    found: dict[int, int] = {}
+    choices = {box: iter(preference[box, 1:].tolist()) for box in waiting}
+    asking = waiting[::-1]
+    while asking:
+        box = asking.pop()
+        for anchor in choices[box]:
+            slot = int(slots[box, anchor])
+            if slot in taken:
+                continue
+            holder = found.get(slot)
+            if holder is None or iou[box, anchor] > iou[holder, anchor]:
+                found[slot] = box
+                if holder is not None:
+                    asking.append(holder)
+                break
+    return found
 
 
 def _take_more(taken: dict[int, int], iou: FloatArray, slots: IntArray, threshold: float) -> None:
