@@ -19,10 +19,11 @@ from nets.detector import BACKBONE, build_detector
 from nets.layers import RANDOM_STATE
 from utils.anchor_fit import better_anchors, input_sizes
 from utils.anchors import write_anchors
+from utils.augment import MIN_SIDE_PX
 from utils.config import DetectorSpec, RunConfig
 from utils.errors import DataError, FileError
 from utils.image_headers import probe
-from utils.letterbox import place
+from utils.letterbox import Placement, place
 from utils.progress import Reporter
 from utils.records import read_annotation_list, refuse_overlap
 from utils.types import FloatArray, Record
@@ -94,31 +95,43 @@ def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple
     train = read_annotation_list(config.data.train, class_count)
     val = read_annotation_list(config.data.val, class_count)
     refuse_overlap(train, val)
-    large_enough = _check_images(train + val, config, reporter)
+    placements = _check_images(train + val, config, reporter)
     lists = []
-    for path, records, kept in (
-        (config.data.train, train, large_enough[: len(train)]),
-        (config.data.val, val, large_enough[len(train) :]),
+    for path, records, placed in (
+        (config.data.train, train, placements[: len(train)]),
+        (config.data.val, val, placements[len(train) :]),
     ):
-        if not all(kept):
-            reporter.say(f"{path}: {kept.count(False)} images of a single pixel left out")
-        lists.append([record for record, keep in zip(records, kept, strict=True) if keep])
-        if not lists[-1]:
+        kept = [(record, found) for record, found in zip(records, placed, strict=True) if max(found.size_hw) > 1]
+        if not kept:
             raise DataError(f"{path}: no image is left: give photos of more than a single pixel")
+        if len(kept) < len(records):
+            reporter.say(f"{path}: {len(records) - len(kept)} images of a single pixel left out")
+        if tiny := sum(_too_small(record, found) for record, found in kept):
+            reporter.say(
+                f"{path}: {tiny} boxes are {MIN_SIDE_PX:g} px wide or high at most in an input of "
+                f"{config.model.input_size} px: too small to learn from: give a larger --model.input_size"
+            )
+        lists.append([record for record, _ in kept])
     return lists[0], lists[1]
 
 
-def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) -> list[bool]:
-    """Looks at every image's header; whether each is large enough to learn from. DataError naming one of no use."""
+def _too_small(record: Record, placed: Placement) -> int:
+    """How many boxes of ``record`` no input shows: ``fit_sample`` leaves them out."""
+    sides = (record.boxes_xyxy[:, 2:] - record.boxes_xyxy[:, :2]) * placed.scale_xy
+    return int((sides <= MIN_SIDE_PX).any(axis=1).sum())
+
+
+def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) -> list[Placement]:
+    """Looks at every image's header: where each lies in the input. DataError naming one of no use."""
 
     smallest = smallest_input(config)
 
-    def large_enough(path: str) -> bool:
+    def placed(path: str) -> Placement:
         size_hw = probe(path, ignore_exif=config.data.ignore_exif).size_hw
         place(size_hw, smallest, config.model.resize, path)
-        return max(size_hw) > 1
+        return place(size_hw, config.model.input_size, config.model.resize, path)
 
-    return check_images([record.image_path for record in records], large_enough, reporter)
+    return check_images([record.image_path for record in records], placed, reporter)
 
 
 def initial_detector(spec: DetectorSpec, weights: str, reporter: Reporter, seed: int = 0) -> keras.Model:

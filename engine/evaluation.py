@@ -152,8 +152,8 @@ def ground_truths_for(records: Sequence[Record], class_names: Sequence[str], ign
 
     Where the image lies in a VOC folder, the difficult objects of its XML, which lists leave out, are added, and all
     come in the order of the XML, as those of ``load_ground_truth`` do. Objects that are broken in the XML were left out
-    of the list on purpose and stay out. Image ids are the file stems, or, where two images share a stem, longer parts of
-    their paths. DataError when an image is listed twice.
+    of the list on purpose and stay out. Image ids are the file stems, or, where two images share a stem, longer parts
+    of their paths. DataError when an image is listed twice.
     """
     ids = image_ids([record.image_path for record in records])
     return [

@@ -19,8 +19,9 @@ from engine.run_directory import RunDirectory
 from engine.startup import resume_run, start_run
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists, draw_photo
-from tests.runs_watched import StopAfter
+from tests.runs_watched import Heard, StopAfter
 from tests.timings import TIMINGS
+from utils.augment import fit_sample
 from utils.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError, DataError, DivergedError, FileError
 from utils.progress import Quiet
@@ -221,6 +222,21 @@ def test_images_of_one_pixel_are_left_out_and_counted(config: RunConfig, tmp_pat
     train, val = read_lists(with_lists(config, tmp_path, [photos[0], dot], photos[1:]), 2, reporter)
     assert (len(train), len(val)) == (1, 1)
     assert "1 images of a single pixel left out" in said[0]
+
+
+def test_boxes_too_small_to_be_seen_are_said(config: RunConfig, tmp_path: Path) -> None:
+    """As many as ``fit_sample`` leaves out; the measurement counts them, as they are in the photo."""
+    photo, val = draw_photo(tmp_path / "a.png", 0, 0, size_hw=(480, 640)), draw_photo(tmp_path / "b.png", 1)
+    scale = 640 / config.model.input_size
+    boxes = np.array([(0, 0, scale, 9 * scale), (0, 0, 9 * scale, scale / 2), (0, 0, 1.5 * scale, 1.5 * scale)])
+    photo = replace(photo, boxes_xyxy=boxes, class_ids=np.zeros(3, np.int64))
+    heard = Heard()
+    read_lists(with_lists(config, tmp_path, [photo], [val]), 2, heard)
+    (line,) = heard.lines
+    assert line.startswith(f"{tmp_path / 't.txt'}: 2 boxes are 1 px wide or high at most in an input of")
+    blank = np.zeros((480, 640, 3), np.uint8)
+    _, seen, _ = fit_sample(blank, boxes, photo.class_ids, config.model.input_size, config.model.resize)
+    assert len(seen) == 1
 
 
 def test_a_photo_too_thin_for_the_input_is_named_before_training(config: RunConfig, tmp_path: Path) -> None:
