@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -19,6 +19,7 @@ from nets.detector import BACKBONE, build_detector
 from nets.layers import RANDOM_STATE
 from utils.anchor_fit import better_anchors, input_sizes
 from utils.anchors import write_anchors
+from utils.annotations import EDGE_TOLERANCE_PX
 from utils.augment import MIN_SIDE_PX
 from utils.config import DetectorSpec, RunConfig
 from utils.errors import DataError, FileError
@@ -106,19 +107,37 @@ def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple
             raise DataError(f"{path}: no image is left: give photos of more than a single pixel")
         if len(kept) < len(records):
             reporter.say(f"{path}: {len(records) - len(kept)} images of a single pixel left out")
-        if tiny := sum(_too_small(record, found) for record, found in kept):
-            reporter.say(
-                f"{path}: {tiny} boxes are {MIN_SIDE_PX:g} px wide or high at most in an input of "
-                f"{config.model.input_size} px: too small to learn from: give a larger --model.input_size"
-            )
+        _check_boxes(path, kept, config.model.input_size, reporter)
         lists.append([record for record, _ in kept])
     return lists[0], lists[1]
 
 
-def _too_small(record: Record, placed: Placement) -> int:
-    """How many boxes of ``record`` no input shows: ``fit_sample`` leaves them out."""
-    sides = (record.boxes_xyxy[:, 2:] - record.boxes_xyxy[:, :2]) * placed.scale_xy
-    return int((sides <= MIN_SIDE_PX).any(axis=1).sum())
+def _check_boxes(path: str, placed: Sequence[tuple[Record, Placement]], input_size: int, reporter: Reporter) -> None:
+    """Says how many boxes no input can show.
+
+    DataError naming a box that is further outside its photo than rounding puts it, as for a VOC XML.
+    """
+    counts = [len(record.boxes_xyxy) for record, _ in placed]
+    boxes = np.concatenate([record.boxes_xyxy for record, _ in placed])
+    edges = np.repeat([found.size_hw[::-1] * 2 for _, found in placed], counts, axis=0)
+    beyond = np.maximum(-boxes, boxes - edges).max(axis=1, initial=0)
+    outside = np.flatnonzero(beyond > EDGE_TOLERANCE_PX)
+    if len(outside):
+        record, found = placed[int(np.searchsorted(np.cumsum(counts), outside[0], side="right"))]
+        box = ",".join(f"{edge:g}" for edge in boxes[outside[0]])
+        height, width = found.size_hw
+        more = f" (and {len(outside) - 1} more boxes)" if len(outside) > 1 else ""
+        raise DataError(
+            f"{path}: {record.image_path}: box {box}: outside the photo of {width}x{height}{more}: photos of another "
+            "size, or turned otherwise (data.ignore_exif)? make the list again with voc_annotation.py"
+        )
+    sides = (boxes[:, 2:] - boxes[:, :2]) * np.repeat([found.scale_xy for _, found in placed], counts, axis=0)
+    # ``fit_sample`` leaves them out.
+    if tiny := np.count_nonzero((sides <= MIN_SIDE_PX).any(axis=1)):
+        reporter.say(
+            f"{path}: {tiny} boxes are {MIN_SIDE_PX:g} px wide or high at most in an input of {input_size} px: too "
+            "small to learn from: give a larger --model.input_size"
+        )
 
 
 def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) -> list[Placement]:

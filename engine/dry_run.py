@@ -17,7 +17,7 @@ import tensorflow as tf
 from engine.dataset import Batch
 from engine.learner import Learner
 from engine.memory import within_memory
-from engine.pace import MIB, as_time, gpu_memory_mib, is_measured
+from engine.pace import MIB, as_time, gpu_memory_mib, measurements
 from engine.run_directory import RunDirectory
 from engine.schedule import phase_schedule
 from engine.startup import bfloat16_may_pay, prepared_run, what_was_decided
@@ -237,7 +237,7 @@ def _try_measuring(trainer: Trainer, costs: Costs, learner: Learner, scratch: Ru
     slope = max(0.0, times[2] - times[1]) / (more - few) if more > few else 0.0
     each = times[2] + slope * (count - more)
     every = trainer.config.train.eval_every
-    often = sum(is_measured(epoch, trainer.epochs, every) for epoch in range(1, trainer.epochs + 1))
+    often = measurements(1, trainer.epochs, every)
     costs.seconds += often * each
     costs.lines.append(f"measuring: {as_time(each)}, {often} times")
 

@@ -79,6 +79,13 @@ def is_measured(epoch: int, epochs: int, every: int) -> bool:
     return epoch == epochs or (every > 0 and epoch % every == 0)
 
 
+def measurements(first: int, epochs: int, every: int) -> int:
+    """How often the validation data is measured from epoch ``first`` (from 1) to the last."""
+    if first > epochs:
+        return 0
+    return 1 + ((epochs - 1) // every - (first - 1) // every if every > 0 else 0)
+
+
 def seconds_left(
     history: Sequence[dict[str, Any]], phases: Sequence[PhaseConfig], eval_every: int, input_size: int
 ) -> float | None:
@@ -102,9 +109,8 @@ def seconds_left(
             pace *= cost / before
         total += pace * max(0, phase.until_epoch - max(begins, len(history))) + graph * (begins >= len(history))
         begins = phase.until_epoch
-    coming = range(len(history) + 1, epochs + 1)
-    total += len(coming) * _last(history, "validating_seconds")
-    return total + sum(is_measured(epoch, epochs, eval_every) for epoch in coming) * _last(history, "measuring_seconds")
+    total += max(0, epochs - len(history)) * _last(history, "validating_seconds")
+    return total + measurements(len(history) + 1, epochs, eval_every) * _last(history, "measuring_seconds")
 
 
 def _last(history: Sequence[dict[str, Any]], name: str) -> float:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 import tensorflow as tf
 
 from engine import pace
-from engine.pace import UNFROZEN, StepClock, as_time, epoch_line, is_measured, memory_in_use, phase_line, seconds_left
+from engine.pace import (
+    UNFROZEN,
+    StepClock,
+    as_time,
+    epoch_line,
+    is_measured,
+    measurements,
+    memory_in_use,
+    phase_line,
+    seconds_left,
+)
 from engine.waiting import Waiting
 from utils.config import PhaseConfig
 
@@ -73,6 +84,14 @@ def test_measuring_counts_as_often_as_it_will_come() -> None:
     assert left(epochs(1, 1, 1, measuring={2: 7}), every=3) == 7 + 3 * 7
     assert [epoch for epoch in range(1, 11) if is_measured(epoch, 10, 3)] == [3, 6, 9, 10]
     assert [epoch for epoch in range(1, 11) if is_measured(epoch, 10, 0)] == [10]
+    for first, last, every in itertools.product(range(1, 14), range(1, 13), range(14)):
+        counted = sum(is_measured(epoch, last, every) for epoch in range(first, last + 1))
+        assert measurements(first, last, every) == counted
+
+
+def test_a_run_of_any_length_is_foreseen_at_once() -> None:
+    entry = {"epoch": 0, "seconds": 2.0, "validating_seconds": 1.0, "measuring_seconds": 4.0}
+    assert seconds_left([entry], [PhaseConfig(10**12 + 1, 8, False)], 10, 64) == 10**12 * (2 + 1) + 10**11 * 4 + 4
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,6 +206,15 @@ def test_the_same_image_in_both_lists_is_refused(config: RunConfig, tmp_path: Pa
         read_lists(with_lists(config, tmp_path, [photo], [photo]), 2, Quiet())
 
 
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_another_name_for_an_image_is_the_same_image(config: RunConfig, tmp_path: Path, link: Callable) -> None:
+    photo = draw_photo(tmp_path / "a.png", 0)
+    link(tmp_path / "b.png", tmp_path / "a.png")
+    again = replace(photo, image_path=str(tmp_path / "b.png"))
+    with pytest.raises(DataError, match=r"b\.png: in the training and the validation list"):
+        read_lists(with_lists(config, tmp_path, [photo], [again]), 2, Quiet())
+
+
 def test_images_that_cannot_be_used_are_named_before_training(config: RunConfig, tmp_path: Path) -> None:
     photos = [draw_photo(tmp_path / f"{i}.png", i) for i in range(3)]
     Path(photos[1].image_path).unlink()
@@ -222,6 +232,19 @@ def test_images_of_one_pixel_are_left_out_and_counted(config: RunConfig, tmp_pat
     train, val = read_lists(with_lists(config, tmp_path, [photos[0], dot], photos[1:]), 2, reporter)
     assert (len(train), len(val)) == (1, 1)
     assert "1 images of a single pixel left out" in said[0]
+
+
+@pytest.mark.parametrize("box", [(-1.5, 0, 9, 9), (90, 5, 97.5, 9), (5, 60, 9, 74), (500, 500, 600, 600)])
+def test_boxes_that_are_not_in_the_photo_are_refused(config: RunConfig, tmp_path: Path, box: tuple) -> None:
+    photo, val = draw_photo(tmp_path / "a.png", 0), draw_photo(tmp_path / "b.png", 1)
+    edges = np.array([(-1.0, -1.0, 97.0, 73.0)])
+    read_lists(
+        with_lists(config, tmp_path, [replace(photo, boxes_xyxy=edges, class_ids=np.array([0]))], [val]), 2, Quiet()
+    )
+    photo = replace(photo, boxes_xyxy=np.array([box, box], np.float64), class_ids=np.array([0, 1]))
+    said = re.escape(f"t.txt: {photo.image_path}: box {box[0]:g},")
+    with pytest.raises(DataError, match=said + r".*: outside the photo of 96x72 \(and 1 more boxes\): .*ignore_exif"):
+        read_lists(with_lists(config, tmp_path, [photo], [val]), 2, Quiet())
 
 
 def test_boxes_too_small_to_be_seen_are_said(config: RunConfig, tmp_path: Path) -> None:

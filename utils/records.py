@@ -122,9 +122,21 @@ def write_annotation_list(path: str | Path, records: Iterable[Record]) -> None:
 
 
 def refuse_overlap(train: Sequence[Record], val: Sequence[Record]) -> None:
-    """DataError naming the images that are in both: validation would measure what was learned by heart."""
-    seen = {os.path.abspath(record.image_path) for record in train}
-    both = [record.image_path for record in val if os.path.abspath(record.image_path) in seen]
+    """DataError naming the images that are in both: validation would measure what was learned by heart.
+
+    Whatever leads to one file is one image: another spelling, a symbolic link, a hard link.
+    """
+    seen = {_identity(record.image_path) for record in train}
+    both = [record.image_path for record in val if _identity(record.image_path) in seen]
     if both:
         more = f" and {len(both) - 1} more" if len(both) > 1 else ""
         raise DataError(f"{both[0]}{more}: in the training and the validation list: take it out of one")
+
+
+def _identity(path: str) -> object:
+    try:
+        found = os.stat(path)
+    except OSError:
+        # Whoever reads it says what is wrong.
+        return os.path.abspath(path)
+    return found.st_dev, found.st_ino
