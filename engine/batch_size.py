@@ -19,7 +19,7 @@ from engine.pace import forget_gpu_memory_peak
 from engine.plan import phases
 from engine.task import Config, Task
 from utils.cluster import read_cluster
-from utils.config import PhaseConfig, TrainConfig
+from utils.config import AUTO, PhaseConfig, TrainConfig
 from utils.errors import ConfigError, MemoryRanOutError
 
 MOST_PER_DEVICE = 64
@@ -40,27 +40,29 @@ def largest_batch(fits: Callable[[int], bool], devices: int, limit: int) -> int:
 
 
 def with_batch_sizes(config: ConfigT, task: Task, strategy: tf.distribute.Strategy) -> ConfigT:
-    """``config`` with a number for each batch size that is 0; the model of ``task`` is afterwards what it was.
+    """``config`` with a number for each batch size that is AUTO; the model of ``task`` is afterwards what it was.
 
     On GPUs real steps decide; MemoryRanOutError when not even one image a device fits, ConfigError where several
     workers would have to try together. On a CPU, which would swap long before it fails, it is the default of the kind
     of run, or what of it the training list can fill.
     """
     train = config.train
-    if all(phase.batch_size for phase in phases(config)):
+    if all(phase.batch_size != AUTO for phase in phases(config)):
         return config
     gpus = bool(tf.config.list_logical_devices("GPU"))
     if gpus and read_cluster().count > 1:
         raise ConfigError(
-            "train.batch_size: 0: workers cannot try together what fits: give a number; --dry-run on one finds it"
+            "train.batch_size: -1: workers cannot try together what fits: give a number; --dry-run on one finds it"
         )
     devices = strategy.num_replicas_in_sync
     images = len(task.train_data) // train.accumulate
     before = model_tensors(task.model)
 
     def chosen(phase: PhaseConfig) -> PhaseConfig:
-        if phase.batch_size or images < devices:
-            return replace(phase, batch_size=phase.batch_size or devices)
+        if phase.batch_size != AUTO:
+            return phase
+        if images < devices:
+            return replace(phase, batch_size=devices)
         if gpus:
             size = _largest_step(task, train, strategy, phase, min(images, MOST_PER_DEVICE * devices))
             # The optimizer's slots lie in the memory that the run is about to need.
@@ -86,7 +88,7 @@ def found_batch_sizes(asked: Config, found: Config) -> list[str]:
     return [
         f"batch size of phase {number}: {after.batch_size}, {rule}"
         for number, (before, after) in enumerate(zip(phases(asked), phases(found), strict=True), start=1)
-        if before.batch_size == 0
+        if before.batch_size == AUTO
     ]
 
 
@@ -127,7 +129,7 @@ def _largest_step(
     forget_gpu_memory_peak()
     if not found:
         raise MemoryRanOutError(
-            "train.batch_size: 0: not even one image on each device fits into memory; lower model.input_size"
+            "train.batch_size: -1: not even one image on each device fits into memory; lower model.input_size"
         )
     return found
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from utils.config import AUTO
+
 HARMLESS = {"data.threads", "data.cache_mb"} | {
     f"train.{name}" for name in ("eval_every", "save_every", "save_minutes", "save_steps")
 }
@@ -49,9 +51,10 @@ def as_it_was(config: ConfigT, saved: Mapping[str, Any]) -> ConfigT:
     """
     train, before = config.train, saved["config"]["train"]  # type: ignore[attr-defined]
     precision = before.get("precision", _UNTIL_THEN["train.precision"])
-    sizes = {name: getattr(train, name) or before[name] for name in ("freeze_batch_size", "batch_size")}
+    open_sizes = [name for name in ("freeze_batch_size", "batch_size") if getattr(train, name) == AUTO]
+    sizes = {name: before[name] for name in open_sizes}
     phases = tuple(
-        dataclasses.replace(phase, batch_size=phase.batch_size or old["batch_size"])
+        dataclasses.replace(phase, batch_size=old["batch_size"]) if phase.batch_size == AUTO else phase
         for phase, old in zip(train.phases, before["phases"], strict=False)
     )
     known = dataclasses.replace(

@@ -122,6 +122,7 @@ def test_guesses_gbk_without_a_declaration_and_says_so(tmp_path):
         ("utf-16", b"plain"),
         ("ascii", "汽车".encode()),
         ("gbk", b"\xff\xff"),
+        ("gbk", "猫狗".encode()),
         ("klingon", b"plain"),
     ],
 )

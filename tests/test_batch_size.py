@@ -23,7 +23,7 @@ from engine.resume_check import as_it_was
 from engine.startup import resume_run, start_run
 from tests import fault_runs
 from utils.classifier_config import ClassifierRunConfig
-from utils.config import PhaseConfig, RunConfig, TrainConfig
+from utils.config import AUTO, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError, MemoryRanOutError
 from utils.progress import Reporter
 
@@ -114,7 +114,7 @@ def found(config: Any, images: int = 1000) -> TrainConfig:
 
 
 def open_config(**train: Any) -> RunConfig:
-    open_train = TrainConfig(**{"batch_size": 0, "freeze_batch_size": 0, "freeze_epochs": 50, **train})
+    open_train = TrainConfig(**{"batch_size": AUTO, "freeze_batch_size": AUTO, "freeze_epochs": 50, **train})
     return RunConfig(train=open_train)
 
 
@@ -135,7 +135,7 @@ def test_a_short_list_and_the_parts_of_a_step_limit_it(gpu: list[int]) -> None:
 def test_what_is_given_is_kept(gpu: list[int]) -> None:
     assert found(open_config(batch_size=7)).batch_size == 7
     assert found(RunConfig()) == TrainConfig()
-    phases = (PhaseConfig(1, 5, True), PhaseConfig(2, 0, True), PhaseConfig(3, 0, False, 64))
+    phases = (PhaseConfig(1, 5, True), PhaseConfig(2, AUTO, True), PhaseConfig(3, AUTO, False, 64))
     sizes = [phase.batch_size for phase in found(open_config(phases=phases)).phases]
     assert sizes == [5, 64, 32]
 
@@ -146,7 +146,7 @@ def test_no_room_for_one_image_and_several_workers_are_refused(gpu: list[int], m
         with pytest.raises(MemoryRanOutError, match="not even one image on each device"):
             found(open_config())
     monkeypatch.setattr(batch_size, "read_cluster", lambda: SimpleNamespace(count=2))
-    with pytest.raises(ConfigError, match=r"train\.batch_size: 0: workers cannot try together"):
+    with pytest.raises(ConfigError, match=r"train\.batch_size: -1: workers cannot try together"):
         found(open_config())
 
 
@@ -156,7 +156,11 @@ def test_no_room_for_one_image_and_several_workers_are_refused(gpu: list[int], m
         (open_config(), 1000, (16, 8)),
         (open_config(), 13, (8, 8)),
         (open_config(accumulate=2), 13, (4, 4)),
-        (ClassifierRunConfig(train=TrainConfig(freeze_epochs=50, batch_size=0, freeze_batch_size=0)), 1000, (16, 64)),
+        (
+            ClassifierRunConfig(train=TrainConfig(freeze_epochs=50, batch_size=AUTO, freeze_batch_size=AUTO)),
+            1000,
+            (16, 64),
+        ),
     ],
 )
 def test_a_cpu_takes_the_default_or_what_the_list_can_fill(config: Any, images: int, wanted: tuple[int, int]) -> None:
@@ -170,7 +174,7 @@ def test_a_run_keeps_what_was_found_and_goes_on_with_it(
     fault_runs.quicken(monkeypatch.setattr)
     tf.config.run_functions_eagerly(True)
     try:
-        phases = (PhaseConfig(1, 2, True), PhaseConfig(2, 0, False))
+        phases = (PhaseConfig(1, 2, True), PhaseConfig(2, AUTO, False))
         config = fault_runs.tiny_config(tmp_path, phases=phases)
         run = tmp_path / "run"
         start_run(config, run, Reporter()).fit()
@@ -191,7 +195,7 @@ def test_a_run_keeps_what_was_found_and_goes_on_with_it(
 def test_what_is_left_open_is_as_it_was() -> None:
     sizes = {"freeze_batch_size": 3, "batch_size": 5, "phases": [{"batch_size": 7}]}
     saved: dict[str, Any] = {"config": {"train": {"freeze_epochs": 50, **sizes}}}
-    config = open_config(phases=(PhaseConfig(1, 0, False), PhaseConfig(2, 9, False)))
+    config = open_config(phases=(PhaseConfig(1, AUTO, False), PhaseConfig(2, 9, False)))
     train = as_it_was(config, saved).train
     assert (train.freeze_batch_size, train.batch_size, train.precision) == (3, 5, "float32")
     assert [phase.batch_size for phase in train.phases] == [7, 9]

@@ -70,7 +70,12 @@ def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--model.input_size", "400"], "model.input_size: 400: must be a multiple of 32"),
         (["--model.input_size", "0"], "must be a multiple of 32"),
-        (["--train.batch_size", "-1"], "train.batch_size: -1: must be 0 or more"),
+        (["--train.batch_size", "0"], "train.batch_size: 0: must be at least 1, or -1 for what fits"),
+        (["--train.freeze_batch_size", "-2"], "train.freeze_batch_size: -2: must be at least 1, or -1 for what fits"),
+        (
+            ["--train.phases", "[{until_epoch: 3, batch_size: 0, frozen_backbone: true}]"],
+            "batch_size be at least 1, or -1",
+        ),
         (["--train.freeze_epochs", "301"], "train.freeze_epochs: 301"),
         (["--loss.ignore_iou", "1.5"], "loss.ignore_iou: 1.5: must lie in 0..1"),
         (["--augment.flip", "-0.1"], "augment.flip: -0.1: must lie in 0..1"),

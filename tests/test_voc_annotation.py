@@ -282,7 +282,7 @@ def test_health_counts_by_hand(tmp_path):
             ("2012", "val"): [sample("4", big, AnnotatedObject("unknown", (0, 0, 1, 1)))],
         }
     )
-    health = measure(dataset, ("a", "汽车", "$x_1$"))
+    health = measure(dataset, ("a", "汽车", "$x_1$" + 5000 * "long"))
     train, val = health.splits
     assert (train.name, train.images, train.empty_images, train.difficult) == ("2007 train", 3, 2, 1)
     assert train.boxes_per_class.tolist() == [2, 1, 0]

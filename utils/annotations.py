@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import re
+import reprlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -20,6 +21,8 @@ EDGE_TOLERANCE_PX = 1.0
 """A box may reach this far out of its image and is clipped; further out it is an error."""
 
 Box = tuple[float, float, float, float]
+_QUOTED = reprlib.Repr()
+_QUOTED.maxstring = 60
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
@@ -61,7 +64,7 @@ def fit_to_image(annotation: Annotation, size_hw: tuple[int, int], problems: Pro
     if annotation.size_hw is None:
         found.warn("size missing", f"{name}: size: missing or 0: taken from the image ({width}x{height})")
     elif annotation.size_hw != size_hw:
-        stated = f"{annotation.size_hw[1]}x{annotation.size_hw[0]}"
+        stated = f"{annotation.size_hw[1]:.9g}x{annotation.size_hw[0]:.9g}"
         hint = "give --ignore-exif if it was labelled unrotated" if annotation.size_hw == (width, height) else "relabel"
         found.error(f"{name}: size: {stated}: the image is {width}x{height}: {hint}")
         return dataclasses.replace(annotation, size_hw=size_hw)
@@ -131,7 +134,7 @@ def _parse_object(element: etree._Element, where: str, found: Problems) -> Annot
     box = _parse_box(element, f"{where} ({name})", found)
     difficult = element.findtext("difficult")
     if difficult and not _INTEGER.fullmatch(difficult):
-        found.error(f"{where} ({name}): difficult: {difficult!r}: must be 0 or 1")
+        found.error(f"{where} ({name}): difficult: {_QUOTED.repr(difficult)}: must be 0 or 1")
         return None
     return None if box is None else AnnotatedObject(name, box, bool(difficult and difficult.strip(" \t\r\n+-0")))
 
@@ -148,7 +151,7 @@ def _parse_box(element: etree._Element, where: str, found: Problems) -> Box | No
         text = texts.get(side) or ""
         value = _number(text)
         if value is None:
-            problem = "missing" if not text.strip() else f"{text!r}: not a plain finite number"
+            problem = "missing" if not text.strip() else f"{_QUOTED.repr(text)}: not a plain finite number"
             found.error(f"{where}: {side}: {problem}: correct the box")
             return None
         values.append(value)

@@ -57,7 +57,7 @@ def write_classes(path: str | Path, class_names: Iterable[str]) -> None:
     """Writes one name a line. DataError for a name that ``read_classes`` would not give back."""
     names = list(class_names)
     for name in names:
-        if not name or name != name.strip() or "\n" in name or "\r" in name:
+        if not name or name != name.strip() or "\n" in name or "\r" in name or name[0] == "\ufeff":
             raise DataError(f"{path}: {name!r}: cannot be a line of a class list: rename the class")
     if len(set(names)) != len(names):
         raise DataError(f"{path}: a class name is given twice: delete one")

@@ -22,6 +22,8 @@ LEVELS = ("P3", "P4", "P5")
 STRIDES = {"P3": 8, "P4": 16, "P5": 32}
 OBJECTNESS = 4
 """Place of the objectness among the raw values of a slot: after the box, before the classes."""
+AUTO = -1
+"""A batch size that ``engine.batch_size`` finds."""
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -99,9 +101,9 @@ class TrainConfig:
     epochs: int = 300
     """Epochs of the whole run, the frozen ones included."""
     freeze_batch_size: int = 16
-    """Images in a batch, over all devices, while the backbone is frozen; 0 as below."""
+    """Images in a batch, over all devices, while the backbone is frozen; -1 as below."""
     batch_size: int = 8
-    """Images in a batch, over all devices, afterwards; 0: as many as fit into GPU memory, on a CPU the default."""
+    """Images in a batch, over all devices, afterwards; -1: as many as fit into GPU memory, on a CPU the default."""
     accumulate: int = 1
     """So many batches make one update, as a batch that many times as large would that memory has no room for; BatchNorm
     still sees each alone. 1: every batch makes one."""
@@ -188,8 +190,8 @@ _TRAIN_FIELDS = {
     "must be at least 1": "train.epochs train.accumulate",
     "must be above 0": "train.learning_rate",
     "must be 0 or more": "train.warmup_epochs train.early_stopping train.weight_decay train.head_l2 train.clip_norm "
-    "train.eval_every train.save_every train.save_minutes train.save_steps train.seed train.batch_size "
-    "train.freeze_batch_size",
+    "train.eval_every train.save_every train.save_minutes train.save_steps train.seed",
+    "must be at least 1, or -1 for what fits": "train.batch_size train.freeze_batch_size",
 }
 
 
@@ -217,8 +219,8 @@ def train_problems(config: Any) -> list[str]:
     if train.warmup_epochs is not None and train.warmup_epochs >= epochs:
         found.append(f"train.warmup_epochs: {train.warmup_epochs:g}: must be less than all epochs ({epochs})")
     ends = [0, *(phase.until_epoch for phase in train.phases)]
-    if ends != sorted(set(ends)) or any(phase.batch_size < 0 for phase in train.phases):
-        found.append("train.phases: until_epoch must rise from phase to phase and batch_size be 0 or more")
+    if ends != sorted(set(ends)) or any(phase.batch_size < 1 and phase.batch_size != AUTO for phase in train.phases):
+        found.append("train.phases: until_epoch must rise from phase to phase and batch_size be at least 1, or -1")
     if any(phase.input_size != 0 and phase.input_size < 32 for phase in train.phases):
         found.append("train.phases: input_size must be at least 32, or 0 for model.input_size")
     return found or _multi_scale_problems(train, config.model.input_size)

@@ -15,6 +15,7 @@ RULES: dict[str, Callable[[Any], bool]] = {
     "must be 0 or more": lambda value: 0 <= value < math.inf,
     "must be above 0": lambda value: 0 < value < math.inf,
     "must be at least 1": lambda value: 1 <= value < math.inf,
+    "must be at least 1, or -1 for what fits": lambda value: value >= 1 or value == -1,
     "must be at least 32": lambda value: 32 <= value < math.inf,
     "must be a multiple of 32": lambda value: value >= 32 and value % 32 == 0,
 }

@@ -45,6 +45,9 @@ def draw_health(health: Health, path: str | Path) -> None:
 
 
 def _draw_classes(axes: Axes, health: Health) -> None:
+    # It draws letters by itself too, with what takes long to load.
+    from utils.plot_names import shortened
+
     counts = np.array([split.boxes_per_class for split in health.splits]).reshape(-1, len(health.class_names))
     totals = counts.sum(axis=0)
     order = np.argsort(-totals, kind="stable")[:MAX_CLASSES]
@@ -55,7 +58,7 @@ def _draw_classes(axes: Axes, health: Health) -> None:
         start += counts[number, order]
     for place, total in zip(places, start, strict=True):
         axes.annotate(f"{total:,}", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yticks(places, [health.class_names[i].replace("$", r"\$") for i in order])
+    axes.set_yticks(places, [shortened(health.class_names[i]).replace("$", r"\$") for i in order])
     # Few classes get no thicker bars than six would.
     axes.set_ylim(max(len(order), 6) - 0.4, -0.6)
     axes.margins(x=0.12)

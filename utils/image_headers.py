@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 100_000_000
+TRUNCATED = "is truncated, the end of the picture is missing: copy it again"
 _LONG = 4
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -175,7 +176,7 @@ def _require_end(file: BinaryIO, size: int, marker: bytes, data_offset: int, nam
         file.seek(start)
         if marker in file.read(size - start):
             return
-    raise DataError(f"{name}: is truncated, the end of the picture is missing: copy it again")
+    raise DataError(f"{name}: {TRUNCATED}")
 
 
 def jpeg_header(read_at: ReadAt, name: str) -> JpegHeader:
@@ -247,6 +248,10 @@ def opened_by_pillow(file: BinaryIO, kind: str, name: str) -> Iterator[Image]:
             yield image
     except DataError:
         raise
+    except pillow.UnidentifiedImageError as error:
+        unusual = " or holds pixels of a kind that is not read, such as floats: convert it to 8 or 16 bits, or"
+        problem = f"is a truncated or damaged {kind} file{unusual if kind == 'TIFF' else ':'} copy it again"
+        raise DataError(f"{name}: {problem}") from error
     except pillow.DecompressionBombError as error:
         raise DataError(f"{name}: over 100 megapixels, make it smaller") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError, OverflowError) as error:

@@ -17,6 +17,7 @@ from utils.config import DetectorSpec
 from utils.errors import DataError, UserError
 from utils.image_headers import (
     IMAGE_SUFFIXES,
+    TRUNCATED,
     ImageInfo,
     Warn,
     image_format,
@@ -100,11 +101,13 @@ def decode_for_detector(
 def decode_image(data: bytes, name: str, ignore_exif: bool = False, warn: Warn | None = None) -> ImageArray:
     """Decodes the bytes of an image file, as ``read_image`` does. ``name`` stands in messages."""
     kind = image_format(data[:4096], name, warn)
+    if kind == "PNG" and data.rfind(b"IEND") < 0:
+        raise DataError(f"{name}: {TRUNCATED}")
     if kind == "JPEG":
         header = jpeg_header(lambda offset, count: data[offset : offset + count], name)
         # OpenCV fills the missing part of a truncated JPEG with grey and says nothing.
         if data.rfind(b"\xff\xd9") < header.data_offset:
-            raise DataError(f"{name}: is truncated, the end of the picture is missing: copy it again")
+            raise DataError(f"{name}: {TRUNCATED}")
         if header.components in (1, 3):
             flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -145,6 +148,8 @@ def pixels_of(image: Image, ignore_exif: bool = False) -> ImageArray:
     A TIFF was turned when it was loaded: to have it otherwise, with ``ignore_exif``, give it as it was opened.
     DataError for modes I and F, whose range nobody knows, and for a file that cannot be decoded.
     """
+    if 0 in image.size:
+        raise DataError(f"image: {image.width}x{image.height} px: has no pixels")
     if image.mode in ("I", "F"):
         raise DataError(f"image of mode {image.mode}: scale its values to 0..255 and convert it to L or RGB")
     try:

@@ -19,6 +19,7 @@ _PARSER = etree.XMLParser(
     resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
 )
 _DECLARATION = re.compile(r"\s*<\?xml\b([^>]*)\?>")
+_PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 _ENCODING = re.compile(r"""\bencoding\s*=\s*["']([^"']*)["']""")
 _DOCTYPES = tuple("<!DOCTYPE".encode(codec) for codec in ("ascii", "utf-16-le", "utf-16-be"))
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -99,4 +100,7 @@ def _as_utf8(data: bytes, name: str) -> bytes:
         text = data[len(bom) :].decode(codec)
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: encoding {declared or codec!r}: its bytes contradict it: save it as UTF-8") from error
+    # GB18030 gives nearly any bytes a meaning, those of UTF-8 that of characters for private use, which nobody types.
+    if codec == "gb18030" and _PRIVATE_USE.search(text):
+        raise DataError(f"{name}: encoding {declared!r}: its bytes contradict it: save it as UTF-8")
     return _DECLARATION.sub("", text, count=1).encode()
