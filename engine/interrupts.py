@@ -78,14 +78,18 @@ def stop_on_signals() -> Iterator[StopRequest]:
         yield request
         return
 
+    # What this process was told itself: other workers' stops become its own (``engine.workers``), and are no insisting.
+    told: list[int] = []
+
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         closed, code = EXIT_CODES[signal.SIGHUP], EXIT_CODES[signal.Signals(number)]
         # Of a terminal that is closed both the system and the shell tell, and some then stop what ran there.
         if request.made and code == closed:
             return
-        if request.exit_code not in (0, closed):
+        if any(one != closed for one in told):
             raise KeyboardInterrupt(request.exit_code)
+        told.append(code)
         request.exit_code = code
         if request.interrupts:
             raise StoppedError

@@ -25,6 +25,11 @@ class Position:
     averaged_steps: int | None = None
     """Updates of the average of the weights; None: as many as steps, in checkpoints that are older than this field."""
 
+    def begin_epoch(self) -> None:
+        """Nothing of the epoch is done."""
+        self.epoch_step, self.epoch_dropped = 0, 0
+        self.epoch_sums = [0.0] * len(self.epoch_sums)
+
 
 @dataclass(frozen=True)
 class TrainingSummary:

@@ -33,6 +33,12 @@ SETUPS: dict[type[Config], Callable[[Any], Setup]] = {
     ClassifierRunConfig: ClassificationSetup,
 }
 
+DECIDES_STEPS = (
+    *("train.batch_size:", "train.freeze_batch_size:", "train.phases:", "train.accumulate:", "train.seed:"),
+    "data.balance_classes:",
+)
+"""How lines of ``changed_fields`` begin that say why a step has other photos than it had."""
+
 
 def start_run(
     config: Config, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
@@ -143,9 +149,13 @@ def _resumed(
         reporter.say(f"{line}: from here on numbers may differ in their last digits")
     spec = dataclasses.replace(saved, class_names=asked.class_names, versions=asked.versions)
     trainer = _trainer(setup, spec, run, reporter, strategy, "none")
-    _same_or_said(run, changed_data(checkpoint.info, trainer.task.fingerprints), anyway, reporter)
+    other_data = changed_data(checkpoint.info, trainer.task.fingerprints)
+    _same_or_said(run, other_data, anyway, reporter)
     trainer.restore(checkpoint)
     position = trainer.position
+    if position.epoch_step and (other_data or any(line.startswith(DECIDES_STEPS) for line in changed)):
+        position.begin_epoch()
+        reporter.say(f"epoch {position.epoch + 1} begins anew: its steps have other photos now")
     where = f"epoch {position.epoch + 1}, step {position.epoch_step + 1}"
     precision = trainer.config.train.precision
     for line in (f"resuming {source}: {where}, computing in {precision}", *gradients_fall_short(precision)):

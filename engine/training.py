@@ -197,7 +197,8 @@ class Trainer:
             self.task.draw_batch(self.run, batch)
         act = partial(learner.train_step, batch, rate)
         if not learner.traced:
-            with self.stop.interrupting():
+            # No worker waits for another while it traces.
+            with self.workers.part(), self.workers.own_stop.interrupting():
                 learner.trace()
             if self.workers.alone:
                 act = partial(self._first_step, act, self._unsaved(learner))
@@ -231,8 +232,7 @@ class Trainer:
     def _finish_epoch(self, learner: Learner, entry: EpochMetrics, weights: Weights, better: bool) -> None:
         position = self.position
         position.epoch += 1
-        position.epoch_step, position.epoch_dropped = 0, 0
-        position.epoch_sums = [0.0] * len(self.parts)
+        position.begin_epoch()
         position.history.append(entry)
         every, size = self.config.train.eval_every, self.task.spec.input_size
         entry["seconds_left"] = seconds_left(position.history, self.phases, every, size)

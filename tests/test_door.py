@@ -263,6 +263,17 @@ def test_the_first_signal_asks_and_the_second_insists(number: signal.Signals, co
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_of_another_worker_is_not_the_first_signal_of_this_one(number: signal.Signals, code: int) -> None:
+    # Who stops a job sends every process a signal; workers agree to stop when the first of them has had its own.
+    with stop_on_signals() as stop:
+        stop.exit_code = 143
+        signal.raise_signal(number)
+        assert stop.exit_code == code
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+
 @pytest.fixture
 def not_under_nohup() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)

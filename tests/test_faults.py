@@ -312,8 +312,14 @@ def test_another_seed_is_refused_and_taken_when_that_is_asked_for(config: RunCon
     changed = replace(config, train=replace(config.train, seed=config.train.seed + 1))
     assert ended(changed, run) == 2
     assert said(run).splitlines()[-1].endswith("restore it, or go on with --resume-anyway")
+    first = read_checkpoint(run / "last").info["position"]
+    assert first["epoch_step"] > 0
     assert ended(changed, run, stop_after(1), anyway=True) == 143
     assert "going on anyway: train.seed: was" in said(run)
+    # What is left of an epoch in another order is not what was left of this one.
+    assert f"epoch {first['epoch'] + 1} begins anew: its steps have other photos now" in said(run)
+    then = read_checkpoint(run / "last").info["position"]
+    assert then["epoch_step"] == then["step"] - first["step"]
 
 
 def test_a_second_process_is_refused_and_the_first_goes_on(config: RunConfig, tmp_path: Path) -> None:
