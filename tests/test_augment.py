@@ -82,6 +82,52 @@ def test_flips_happen_as_often_as_asked() -> None:
     assert boxes[0][3] - boxes[0][1] == pytest.approx(30)
 
 
+def sides(boxes: list[np.ndarray]) -> np.ndarray:
+    return np.array([box[0][2:] - box[0][:2] for box in boxes])
+
+
+def test_proportions_vary_as_one_side_over_the_other() -> None:
+    """By (1 +- jitter) / (1 +- jitter): from 7 / 13 to 13 / 7 with 0.3."""
+    config = dataclasses.replace(STILL, aspect_jitter=0.3, scale_min=0.5, scale_max=0.5)
+    found = [augmented(config, seed, 200, size_hw=(80, 80), box=(20, 20, 60, 60))[1] for seed in range(400)]
+    width, height = sides(found).T
+    aspect = width / height
+    assert 7 / 13 < aspect.min() < 0.65
+    assert 1.55 < aspect.max() < 13 / 7
+    assert 0.4 < (aspect > 1).mean() < 0.6
+
+
+@pytest.mark.parametrize("rule", ["letterbox", "stretch"])
+def test_a_view_starts_from_the_proportions_of_the_rule(rule: str) -> None:
+    config = dataclasses.replace(STILL, scale_min=0.5, scale_max=0.5)
+    _, boxes, _ = augmented(config, 0, 160, rule, size_hw=(40, 80), box=(0, 0, 80, 40))
+    assert sides([boxes])[0].tolist() == pytest.approx([80, 80 if rule == "stretch" else 40])
+
+
+def test_a_smaller_view_lies_anywhere_in_the_padding() -> None:
+    config = dataclasses.replace(STILL, scale_min=0.5, scale_max=0.5)
+    found = [augmented(config, seed, 96, size_hw=(80, 80), box=(0, 0, 80, 80))[1][0] for seed in range(200)]
+    lefts_tops = np.array(found)[:, :2]
+    assert (lefts_tops.min(axis=0) < 5).all()
+    assert (lefts_tops.max(axis=0) > 43).all()
+    assert (abs(lefts_tops.mean(axis=0) - 24) < 4).all()
+
+
+def test_each_colour_varies_within_a_range_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+
+    def note(image: np.ndarray, gains: np.ndarray) -> np.ndarray:
+        seen.append(gains)
+        return image
+
+    monkeypatch.setattr("utils.augment.recolour", note)
+    for seed in range(300):
+        augmented(dataclasses.replace(STILL, hue=0.1, saturation=0.7, value=0.4), seed)
+    for range_, gains in zip((0.1, 0.7, 0.4), np.array(seen).T, strict=True):
+        assert 1 - range_ <= gains.min() < 1 - 0.95 * range_
+        assert 1 + 0.95 * range_ < gains.max() <= 1 + range_
+
+
 def test_padding_is_grey() -> None:
     config = dataclasses.replace(STILL, scale_min=0.3, scale_max=0.3)
     image, _, _ = augmented(config, 1)

@@ -8,7 +8,7 @@ import pytest
 
 import train
 from engine.plan import detector_spec as resolve
-from engine.plan import smallest_input
+from engine.plan import phases, smallest_input
 from engine.run_directory import RunDirectory
 from tests.conftest import ROOT
 from tests.specs import config_from, detector_spec
@@ -16,7 +16,7 @@ from utils.classifier_config import ClassifierModelConfig, ClassifierRunConfig
 from utils.command_line import read_run_config, run_config_parser, training_request
 from utils.config import DetectorSpec, ModelConfig, PhaseConfig, RunConfig, TrainConfig, multi_scale_sides
 from utils.errors import ConfigError
-from utils.recipe_config import LossConfig
+from utils.recipe_config import AugmentConfig, LossConfig
 
 
 def test_command_line_overrides_the_recipe_which_overrides_the_defaults(tmp_path: Path) -> None:
@@ -195,6 +195,9 @@ def test_the_reference_recipe_is_the_documented_one() -> None:
     config = config_from("--config", str(ROOT / "configs" / "reference.yaml"))
     assert config.loss == LossConfig(
         assignment="best",
+        ignore_iou=0.5,
+        label_smoothing=0.0,
+        focal_gamma=0.0,
         objectness_target="one",
         normalisation="level",
         box_weight=0.05,
@@ -203,8 +206,13 @@ def test_the_reference_recipe_is_the_documented_one() -> None:
         balance=(4.0, 1.0, 0.4),
     )
     assert (config.model.decode, config.model.prior_probability, config.model.batch_norm_momentum) == ("exp", 0, 0.99)
-    assert (config.augment.scale_min, config.augment.scale_max) == (0.25, 2.0)
+    scaled = {"scale_min": 0.25, "scale_max": 2.0, "aspect_jitter": 0.3, "flip": 0.5}
+    coloured = {"hue": 0.1, "saturation": 0.7, "value": 0.4}
+    off = dict.fromkeys(("flip_vertical", "degrees", "shear", "translate", "perspective", "mosaic", "mixup"), 0)
+    assert config.augment == AugmentConfig(**scaled, **coloured, **off)
+    assert phases(config) == (PhaseConfig(50, 16, True), PhaseConfig(300, 8, False))
     train = config.train
+    assert (train.schedule, train.min_learning_rate_ratio, train.warmup_epochs) == ("cosine", 0.01, None)
     assert (train.optimizer, train.learning_rate, train.momentum, train.head_l2) == ("sgd", 0.01, 0.937, 5e-4)
     assert (train.scale_learning_rate, train.schedule_by, train.clip_norm) == (True, "epoch", 0)
 

@@ -11,14 +11,16 @@ import pytest
 from PIL import Image
 
 from engine.dataset import DetectionDataset, Shard
+from engine.photo_detector import PhotoDetector
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
 from utils.errors import ConfigError, DataError
 from utils.images import read_for_detector, read_image
 from utils.letterbox import place, resize_into
+from utils.postprocess import Found
 from utils.recipe_config import AugmentConfig, LossConfig
 from utils.targets import assign
-from utils.types import Record
+from utils.types import FloatArray, ImageArray, Record
 
 SPEC = detector_spec(input_size=64, class_names=("red", "blue"))
 
@@ -195,26 +197,62 @@ def test_neighbour_cells_are_used_only_where_a_prediction_can_leave_its_cell(rec
     np.testing.assert_array_equal(slots("exp", near), slots("exp", far))
 
 
+@pytest.mark.parametrize("rule", ["letterbox", "stretch"])
 @pytest.mark.parametrize("ignore", [False, True])
-def test_training_and_validation_see_a_photo_as_prediction_does(tmp_path: Path, ignore: bool) -> None:
+def test_training_and_validation_see_a_photo_as_prediction_does(tmp_path: Path, ignore: bool, rule: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter for viewing
     stored = np.zeros((40, 60, 3), np.uint8)
     stored[:, :30] = 200
     Image.fromarray(stored).save(tmp_path / "a.jpg", exif=exif, quality=95)
     record = Record(str(tmp_path / "a.jpg"), np.array([[0.0, 0.0, 20.0, 20.0]]), np.array([0]))
-    spec = replace(SPEC, ignore_exif=ignore)
+    spec = replace(SPEC, ignore_exif=ignore, resize=rule)
     still = AugmentConfig(
         scale_min=1, scale_max=1, aspect_jitter=0, flip=0, flip_vertical=0, hue=0, saturation=0, value=0
     )
     seen = read_for_detector(tmp_path / "a.jpg", spec)
     assert seen.shape == ((40, 60, 3) if ignore else (60, 40, 3))
-    wanted = resize_into(seen, place((seen.shape[0], seen.shape[1]), 64, "letterbox"), 64)
+    wanted = resize_into(seen, place((seen.shape[0], seen.shape[1]), 64, rule), 64)
+    np.testing.assert_array_equal(OneBox(spec).ready(seen).square, wanted)
+    assert (wanted == 128).all(axis=2).any() == (rule == "letterbox")
     plain, varied = (DetectionDataset([record], spec, LossConfig(), a).sample(0, 0).image for a in (None, still))
     np.testing.assert_array_equal(plain, wanted)
     # The bright half lies on the same side, wherever the photo was put in the padding.
     axis = 1 if ignore else 0
     assert [int(half.max()) > 150 for half in np.array_split(varied, 2, axis)] == [True, False]
+
+
+class OneBox(PhotoDetector):
+    """Finds the square's lower right quarter."""
+
+    def objectness(self, inputs: ImageArray) -> list[FloatArray]:
+        raise NotImplementedError
+
+    def find(self, inputs: ImageArray, score: float, iou: float) -> list[Found]:
+        return [Found(np.array([[0.5, 0.5, 1, 1]]), np.array([0.9]), np.array([0])) for _ in inputs]
+
+
+@pytest.mark.parametrize(
+    ("rule", "size_hw", "box"),
+    [
+        ("stretch", (40, 80), [40, 20, 80, 40]),
+        ("letterbox", (40, 80), [40, 20, 80, 40]),  # what lies in the padding below is cut off
+        ("letterbox", (80, 40), [20, 40, 40, 80]),
+        ("letterbox", (40, 40), [20, 20, 40, 40]),
+    ],
+)
+def test_boxes_come_back_in_the_pixels_of_the_photo(rule: str, size_hw: tuple[int, int], box: list[int]) -> None:
+    found = OneBox(replace(SPEC, resize=rule)).predict_batch([np.zeros((*size_hw, 3), np.uint8)], 0.5, 0.5)
+    np.testing.assert_allclose(found[0].boxes_xyxy, [box])
+
+
+def test_what_lies_in_the_padding_alone_is_nothing() -> None:
+    found = OneBox(SPEC).predict_batch([np.zeros((2, 80, 3), np.uint8)], 0.5, 0.5)
+    assert len(found[0]) == 1
+    below = Found(np.array([[0.1, 0.8, 0.9, 1.0]]), np.array([0.9]), np.array([0]))
+    detector = OneBox(SPEC)
+    detector.find = lambda *_: [below]  # type: ignore[method-assign]
+    assert len(detector.predict_batch([np.zeros((40, 80, 3), np.uint8)], 0.5, 0.5)[0]) == 0
 
 
 @pytest.mark.parametrize("augment", [None, AugmentConfig()])

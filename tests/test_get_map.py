@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import get_map
 from engine import evaluation, waiting
@@ -65,6 +67,24 @@ def test_evaluation_is_evaluate_over_the_predictions(tmp_path: Path) -> None:
     assert back == detections
     assert predictor.batches == [3, 3, 1]
     assert predictor.settings == {(0.001, 0.5)}
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_photos_are_turned_as_the_detector_learned_them(tmp_path: Path, ignore: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png", exif=exif)
+    predictor = BrightnessPredictor({0: found()})
+    predictor.spec = replace(predictor.spec, ignore_exif=ignore)
+    shapes: list[tuple[int, ...]] = []
+
+    def look(images: Sequence[ImageArray], **_: float) -> list[Detections]:
+        shapes.extend(image.shape for image in images)
+        return [found()]
+
+    predictor.predict_batch = look  # type: ignore[method-assign]
+    evaluate_records(predictor, [(tmp_path / "a.png", truth("a"))])
+    assert shapes == [(48, 64, 3) if ignore else (64, 48, 3)]
 
 
 def test_an_unreadable_image_stops_everything(tmp_path: Path) -> None:

@@ -55,6 +55,18 @@ def photos(size: int, batch: int = 2) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
 
 
+def test_the_head_leaks_a_tenth(model) -> None:
+    leaky = [layer for layer in model.layers if isinstance(layer, keras.layers.LeakyReLU)]
+    assert len(leaky) == 3 * 6 + 2  # of each level five convolutions and one before the logits; two ways up
+    assert {layer.negative_slope for layer in leaky} == {0.1}
+
+
+def test_blocks_are_left_out_more_often_the_deeper_they_lie(model) -> None:
+    rates = [layer.rate for layer in model.get_layer("backbone").layers if layer.name.endswith("drop")]
+    shortcuts = (2, 4, 6, 7, 9, 10, 12, 13, 14)  # of the 16 blocks those that keep shape and channels
+    assert rates == pytest.approx([0.2 * block / 16 for block in shortcuts])
+
+
 def test_every_backbone_has_a_parameter_count() -> None:
     assert set(PARAMETERS) == set(BACKBONES)
 

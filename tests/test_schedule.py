@@ -38,6 +38,22 @@ def test_rates_scale_with_the_batch_within_the_optimizers_bounds() -> None:
     assert (plain.base, plain.final) == pytest.approx((0.002, 0.0002))
 
 
+def test_the_rise_and_the_rest_have_the_documented_bounds() -> None:
+    short, long = Schedule(0.01, 0.0001, 10), Schedule(0.01, 0.0001, 600)
+    # A twentieth of ten epochs would be half of one.
+    assert short.rate(0.9) < short.rate(1) == pytest.approx(0.01)
+    assert short.rate(1.1) < short.rate(1)
+    assert short.rate(8.9) > short.rate(9) == 0.0001
+    assert long.rate(2.9) < long.rate(3) == pytest.approx(0.01)
+    assert long.rate(3.1) < long.rate(3)
+    assert long.rate(584) > long.rate(585) == 0.0001
+    assert Schedule(5e-6, 5e-8, 300).rate(0) == 1e-6
+    adam = TrainConfig(optimizer="adam", learning_rate=0.001, scale_learning_rate=True)
+    finals = [phase_schedule(train, batch, 300).final for train in (REFERENCE, adam) for batch in (1, 640)]
+    assert finals == pytest.approx([5e-6, 5e-4, 3e-6, 1e-5])
+    assert phase_schedule(adam, 640, 300).base == pytest.approx(1e-3)
+
+
 def test_step_schedule_falls_nine_times_to_the_final_rate() -> None:
     schedule = Schedule(0.01, 0.0001, 100, "step")
     assert schedule.rate(0) == schedule.rate(9) == 0.01

@@ -165,6 +165,12 @@ def test_confusion_matrix_by_hand() -> None:
     ]
 
 
+def test_an_overlap_of_exactly_half_is_enough_for_the_confusion_matrix() -> None:
+    # Of 100 x 100 px, both ends counted, the upper half.
+    confusion = evaluate([truth("1", (0, (0, 0, 99, 99)))], {"1": found((0, 0.9, (0, 0, 99, 49)))}, ("cat",)).confusion
+    assert confusion.tolist() == [[1, 0], [0, 0]]
+
+
 def test_confusion_prefers_the_higher_iou_over_the_higher_score() -> None:
     exact, loose = (1, 0.6, A), (0, 0.9, (0, 0, 99, 70))
     confusion = evaluate([truth("1", (1, A))], {"1": found(loose, exact)}, ("cat", "dog")).confusion
