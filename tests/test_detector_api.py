@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.fake_predictor import SPEC, FakePredictor, install, picture, write_picture
 from utils.errors import ConfigError, DataError, FileError
+from utils.predict_arguments import predict_arguments
 from utils.run_files import find_checkpoint
 from yolo import Detections, Detector
 
@@ -100,6 +103,11 @@ def test_grey_arrays_are_taken(detector):
 def test_what_is_no_image_is_refused(detector, image, says):
     with pytest.raises(DataError, match=says):
         detector.detect(image)
+
+
+def test_what_is_shown_unless_asked_otherwise():
+    command, ours = predict_arguments(["a.jpg"]), inspect.signature(Detector).parameters
+    assert (command.score, command.iou) == (ours["score"].default, ours["iou"].default) == (0.5, 0.3)
 
 
 @pytest.mark.parametrize(("name", "value"), [("score", 1.1), ("score", float("nan")), ("iou", -0.1), ("batch_size", 0)])

@@ -25,6 +25,7 @@ from utils.anchors import write_anchors
 from utils.config import RunConfig
 from utils.progress import Quiet
 from utils.recipe_config import AugmentConfig
+from utils.records import read_annotation_list, write_annotation_list
 
 
 class PowerCut(BaseException):
@@ -93,6 +94,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setattr(training, "Learner", once.learner)
         folder = tmp_path_factory.mktemp("data")
         tiny = fault_runs.tiny_config(folder, input_size=64, save_steps=2, ema_decay=0.9, multi_scale=0.5)
+        # More boxes in one place than it has anchors.
+        crowded, *others = read_annotation_list(tiny.data.train)
+        pile = {name: np.repeat(getattr(crowded, name)[:1], 11, axis=0) for name in ("boxes_xyxy", "class_ids")}
+        write_annotation_list(tiny.data.train, [replace(crowded, **pile), *others])
         # Too small for any box, so that the run fits its own.
         write_anchors(folder / "small.txt", np.arange(1, 19) / 20)
         # Whatever a recipe may leave to chance or to the data.
@@ -116,7 +121,9 @@ def uninterrupted(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -
     run = tmp_path_factory.mktemp("whole") / "run"
     start_run(config, run, Quiet()).fit()
     assert (run / "anchors.txt").exists()
-    return state(run)
+    found = state(run)
+    assert sum(entry["dropped_boxes"] for entry in found["metrics"]) > 0
+    return found
 
 
 # There are 22 looks: one before each phase and epoch, after each step and after each batch of validation.
