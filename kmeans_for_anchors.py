@@ -13,6 +13,7 @@ from utils.arguments import Parser, count
 from utils.config import LEVELS
 from utils.door import run_door
 from utils.errors import ConfigError, DataError
+from utils.files import refuse_replacing
 from utils.progress import Reporter
 from utils.records import read_annotation_list
 from utils.shipped import own_or_shipped
@@ -56,10 +57,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     args.plot = args.plot or f"{os.path.splitext(args.out)[0]}.png"
     if os.path.realpath(args.plot) == os.path.realpath(args.out):
         raise ConfigError(f"--plot: {args.plot}: is --out too: choose another name")
-    for name in ("out", "plot"):
-        target = getattr(args, name)
-        if os.path.realpath(target) in (os.path.realpath(args.list), os.path.realpath(args.anchors)):
-            raise ConfigError(f"--{name}: {target}: is an input, which is never changed: choose another name")
+    refuse_replacing({"--out": args.out, "--plot": args.plot}, {"annotation list": args.list, "anchors": args.anchors})
     return args
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -113,11 +112,12 @@ def in_child(wanted: dict[str, Any]) -> dict[str, float]:
 
 def measured(wanted: dict[str, Any]) -> dict[str, float]:
     """One measurement, in this process."""
+    from utils.machine import peak_memory_mib
     from utils.quiet import quieten_libraries
 
     quieten_libraries()
     numbers = measured_list(wanted) if "lines" in wanted else measured_step({**STEP, **wanted})
-    return {**numbers, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {**numbers, "peak_mib": peak_memory_mib()}
 
 
 def measured_step(wanted: dict[str, Any]) -> dict[str, float]:
@@ -202,9 +202,9 @@ def measured_list(wanted: dict[str, Any]) -> dict[str, float]:
     """What a training list of ``lines`` costs before the first step, besides the network, and what comes after it."""
     from engine.detection_setup import DetectionSetup, read_lists
     from engine.detection_task import DetectionTask
-    from engine.pace import memory_mib
     from nets.detector import build_detector
     from utils.config import DataConfig, ModelConfig, RunConfig
+    from utils.machine import memory_mib
     from utils.progress import Quiet
 
     folder = Path(wanted["folder"])

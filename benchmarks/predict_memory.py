@@ -23,6 +23,7 @@ from engine.prediction import PredictOptions
 from engine.result_log import ResultFiles
 from engine.runtimes.choice import load_detector
 from engine.sources import find_sources
+from utils.machine import MIB, memory_mib
 from utils.progress import Quiet
 from utils.quiet import quieten_libraries
 
@@ -43,7 +44,7 @@ def main() -> None:
         nonlocal done
         done += 1
         if done % (given.count // 10) == 0:
-            sizes_mb.append(resident_mb())
+            sizes_mb.append(memory_mib() * MIB / 1e6)
             print(f"{done:7d} images  {sizes_mb[-1]:7.1f} MB", flush=True)
 
     with tempfile.TemporaryDirectory() as made:
@@ -68,12 +69,6 @@ def link_photos(folder: Path, count: int, different: int = 20) -> None:
             save_picture(path, blocks.repeat(10 + number, axis=0).repeat(10 + number // 2, axis=1))
         else:
             os.link(folder / f"{number % different:06d}.jpg", path)
-
-
-def resident_mb() -> float:
-    """What the process holds in memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 if __name__ == "__main__":

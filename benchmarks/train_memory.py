@@ -19,10 +19,10 @@ import tensorflow as tf
 from benchmarks.loader import drawn_records
 from engine.detection_task import DetectionTask
 from engine.learner import Learner
-from engine.pace import memory_mib
 from engine.plan import detector_spec
 from nets.detector import build_detector
 from utils.config import DataConfig, ModelConfig, RunConfig
+from utils.machine import memory_mib
 from utils.quiet import quieten_libraries
 from utils.synthetic import CLASS_NAMES
 

@@ -78,7 +78,7 @@ def with_batch_sizes(config: ConfigT, task: Task, strategy: tf.distribute.Strate
     return replace(config, train=_with_phases(train, found))
 
 
-def found_batch_sizes(asked: Config, found: Config) -> list[str]:
+def batch_size_remarks(asked: Config, found: Config) -> list[str]:
     """A line for each phase whose batch size ``asked`` left open."""
     rule = (
         "the largest power of two a device that fits GPU memory with a quarter more images, or that the list allows"

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from engine.benchmark_worker import detector, export, serve
 from engine.export.jobs import WRITERS
 from utils.benchmark_report import Row
+from utils.errors import FileError
 from utils.progress import Reporter
+from utils.run_files import list_of_run
 
 CHECKPOINT = "checkpoint"
 SINGLES, BATCHES = 6, 2
@@ -116,10 +117,10 @@ def _exported(request: BenchmarkRequest, name: str, reporter: Reporter) -> Row:
 def _training_list(checkpoint: Path) -> str | None:
     """The list that the run was trained on, where its config still says so and it is still there."""
     try:
-        path = yaml.safe_load((checkpoint.parent / "config.yaml").read_text("utf-8"))["data"]["train"]
-        return path if Path(path).is_file() else None
-    except (OSError, TypeError, KeyError, yaml.YAMLError):
+        path = list_of_run(checkpoint, "train")
+    except FileError:
         return None
+    return path if Path(path).is_file() else None
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import resource
 import signal
 import time
 from collections.abc import Callable, Generator
@@ -17,6 +16,7 @@ from engine.runtimes.choice import choose, load_detector
 from engine.runtimes.session import ArtifactPredictor
 from utils.artifact_files import artifact_kind
 from utils.errors import UserError
+from utils.machine import MIB, peak_memory_mib
 from utils.progress import Quiet
 from utils.quiet import native_stderr_held_back, quieten_libraries
 from utils.records import read_annotation_list
@@ -60,8 +60,7 @@ def detector(weights: Path, list_file: str | None, batch_size: int) -> Generator
     """Loads a detector and answers with its runtime and precision; then answers what it is asked.
 
     ``("time", size, repeats)`` gives for so many batches the seconds from photos to boxes, and those of the processor;
-    ``("memory",)`` the most
-    megabytes held so far; ``("map",)`` VOC mAP@0.5 on the list, None without objects.
+    ``("memory",)`` the most megabytes held so far; ``("map",)`` VOC mAP@0.5 on the list, None without objects.
     """
     made = load_detector(weights)
     precision = made.artifact.precision if isinstance(made, ArtifactPredictor) else "float32"
@@ -84,19 +83,9 @@ def detector(weights: Path, list_file: str | None, batch_size: int) -> Generator
             size, repeats = given
             answer = [seconds(size) for _ in range(repeats)]
         elif question == "memory":
-            answer = peak_mb()
+            answer = peak_memory_mib() * MIB / 1e6
         else:
             assert list_file is not None
             names = made.spec.class_names
             samples = ground_truths_for(read_annotation_list(list_file, len(names)), names, made.spec.ignore_exif)
             answer = evaluate_records(made, samples, batch_size=batch_size).metrics.voc_map_50
-
-
-def peak_mb() -> float:
-    """The most memory this process ever held."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # The other count includes the process that this one was started from.
-        kilobytes = next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(kilobytes) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -64,7 +64,7 @@ class ClassificationTask:
         self.classifier = Classifier(model, spec)
 
     def freeze(self, frozen: bool) -> None:
-        """Stills (or frees) all but the last layer."""
+        """Freezes (or unfreezes) all but the last layer."""
         freeze_features(self.model, self.spec.backbone, frozen)
 
     def head_kernels(self) -> Sequence[keras.Variable]:

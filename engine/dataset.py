@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from utils.classifier_config import ClassifierSpec
 from utils.config import DetectorSpec, multi_scale_sides
 from utils.errors import ConfigError
 from utils.images import preparing, read_image
+from utils.machine import usable_cores
 from utils.mosaic import LabelledView, blend, mosaic
 from utils.recipe_config import AugmentConfig, LossConfig
 from utils.targets import assign
@@ -74,7 +74,7 @@ class Dataset(ABC, Generic[SampleT]):
         self.count = count
         self.seed = seed
         self.multi_scale = multi_scale
-        self.threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
+        self.threads = threads or min(usable_cores(), MAX_THREADS)
         # Our threads already use every core; OpenCV's own would only compete with them.
         cv2.setNumThreads(1)
 

@@ -64,7 +64,7 @@ class DetectionTask:
         self.predictor = Predictor(model, spec)
 
     def freeze(self, frozen: bool) -> None:
-        """Stills (or frees) the backbone."""
+        """Freezes (or unfreezes) the backbone."""
         freeze_backbone(self.model, frozen)
 
     def head_kernels(self) -> Sequence[keras.Variable]:

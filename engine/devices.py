@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 
-def unused_gpu(devices: Path = Path("/dev")) -> str | None:
+def gpu_advice(devices: Path = Path("/dev")) -> str | None:
     """What to do about an NVIDIA GPU that TensorFlow cannot use; None where there is none, or where it was hidden.
 
     TensorFlow's package comes without NVIDIA's libraries, and without them computes on the CPU.

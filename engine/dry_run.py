@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ import tensorflow as tf
 from engine.dataset import Batch
 from engine.learner import Learner
 from engine.memory import within_memory
-from engine.pace import MIB, as_time, gpu_memory_mib, measurements
+from engine.pace import as_time, gpu_memory_mib, measurements
 from engine.run_directory import RunDirectory
 from engine.schedule import phase_schedule
 from engine.startup import bfloat16_may_pay, prepared_run, what_was_decided
@@ -27,8 +27,10 @@ from engine.workers import default_strategy, noticing_losses
 from utils.cluster import read_cluster
 from utils.config import PhaseConfig
 from utils.errors import DivergedError
-from utils.machine import usable_memory_mib
+from utils.machine import MIB, peak_memory_mib, usable_memory_mib
 from utils.progress import Quiet, Reporter
+
+T = TypeVar("T")
 
 STEPS = 4
 """Timed of each kind, after one that traces."""
@@ -43,12 +45,16 @@ class Noting(Reporter):
 
     def __init__(self, reporter: Reporter) -> None:
         super().__init__(reporter.stream)
+        self.reporter = reporter
         self.said: list[str] = []
-        self.track = reporter.track  # type: ignore[method-assign]
 
     def say(self, text: str) -> None:
         """One line."""
         self.said.append(text)
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None, unit: str = "") -> Iterator[T]:
+        """Yields ``items`` while the reporter shows how far along they are."""
+        return self.reporter.track(items, description, total, unit)
 
 
 @dataclass
@@ -100,16 +106,16 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
     return ("dry run: nothing was kept", *costs.lines, *(["problems:", *found] if found else ["problems: none"]))
 
 
-class Learning(NamedTuple):
+class StepCosts(NamedTuple):
     """What steps at two rates took."""
 
     seconds: float
     """Of an average step."""
-    once: float
-    """Seconds before that, to make their graph."""
-    begun: bool
+    graph_seconds: float
+    """Before that, to make their graph."""
+    first_finite: bool
     """Whether those at the first rate gave numbers."""
-    finite: bool
+    highest_finite: bool
     """Whether those at the second did."""
 
 
@@ -124,7 +130,7 @@ class Trial:
     pixels: float
     """Those of an average batch as a share of those of ``timed``: so few see few of the sides."""
 
-    def learning(self, learner: Learner, rates: tuple[float, float]) -> Learning:
+    def time_steps(self, learner: Learner, rates: tuple[float, float]) -> StepCosts:
         """Steps at each of two ``rates``. The second are timed."""
         # What a size of inputs needs, such as compiled loops, is made once in a run: it is no part of an average step.
         sizes = {self.largest.images.shape: self.largest}
@@ -138,7 +144,7 @@ class Trial:
         each = (time.monotonic() - started) / STEPS
         once = started - began - len(sizes) * each
         # Work grows with the pixels.
-        return Learning(self.pixels * each, once, bool(np.isfinite(first).all()), bool(np.isfinite(then).all()))
+        return StepCosts(self.pixels * each, once, bool(np.isfinite(first).all()), bool(np.isfinite(then).all()))
 
 
 def _trial(trainer: Trainer, phase: PhaseConfig, epoch: int) -> Trial:
@@ -161,16 +167,18 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     learner = Learner(trainer.task, config, trainer.strategy, phase.frozen_backbone, trainer.average)
     size = phase.batch_size * config.accumulate
     trial, rates = _trial(trainer, phase, begins), _rates(trainer, phase, begins)
-    loading, (learning, once, begun, finite) = trial.loading, trial.learning(learner, rates)
-    costs.prepare(once)
+    step = trial.time_steps(learner, rates)
+    costs.prepare(step.graph_seconds)
     numbers = f"train.learning_rate: {config.learning_rate:g}: no number is left after a few steps at"
-    if not begun:
+    if not step.first_finite:
         raise DivergedError(f"{numbers} {rates[0]:g}, with which the phase begins: lower it")
-    if not finite:
+    if not step.highest_finite:
         # Which a warm-up may prevent.
         costs.problems.append(f"{numbers} {rates[1]:g}, the highest rate of the phase: lower it if the run ends so too")
     # On a CPU both take turns; beside a GPU the faster one costs nothing.
-    seconds = max(loading, learning) if tf.config.list_logical_devices("GPU") else loading + learning
+    seconds = (
+        max(trial.loading, step.seconds) if tf.config.list_logical_devices("GPU") else trial.loading + step.seconds
+    )
     validation = _validating(trainer, costs, learner)
     steps, epochs = trainer.task.train_data.steps_per_epoch(size), phase.until_epoch - begins
     whole = epochs * (steps * seconds + validation)
@@ -178,11 +186,12 @@ def _try_phase(trainer: Trainer, costs: Costs, phase: PhaseConfig, begins: int) 
     state = "backbone frozen" if phase.frozen_backbone else "everything trains"
     costs.lines.append(
         f"epochs {begins + 1} to {phase.until_epoch}, batch {size}, {state}: {size / seconds:.1f} images/s (a step "
-        f"{learning:.3f} s, its data {loading:.3f} s), {steps} steps and {as_time(validation)} of validation an epoch, "
-        f"{as_time(whole)}"
+        f"{step.seconds:.3f} s, its data {trial.loading:.3f} s), {steps} steps and {as_time(validation)} of validation "
+        f"an epoch, {as_time(whole)}"
     )
-    if loading > learning:
-        costs.problems.append(f"batch {size}: its data takes longer ({loading:.3f} s) than the step ({learning:.3f} s)")
+    if trial.loading > step.seconds:
+        taken = f"({trial.loading:.3f} s) than the step ({step.seconds:.3f} s)"
+        costs.problems.append(f"batch {size}: its data takes longer {taken}")
     return learner
 
 
@@ -201,7 +210,7 @@ def _compare_bfloat16(trainer: Trainer, costs: Costs, learner: Learner) -> None:
     halved = replace(config, precision="mixed_bfloat16")
     in_half = Learner(trainer.task, halved, trainer.strategy, phase.frozen_backbone, trainer.average)
     rates = _rates(trainer, phase, phase.until_epoch - 1)
-    half, full = (trial.learning(tried, rates).seconds for tried in (in_half, learner))
+    half, full = (trial.time_steps(tried, rates).seconds for tried in (in_half, learner))
     costs.lines.append(
         f"in mixed_bfloat16 a step of the last phase takes {half:.3f} s, in float32 {full:.3f} s"
         f"{': try --train.precision mixed_bfloat16' if half < WORTH * full else ''}"
@@ -243,7 +252,7 @@ def _try_measuring(trainer: Trainer, costs: Costs, learner: Learner, scratch: Ru
 
 
 def _memory(costs: Costs) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory_mib()
     whole = usable_memory_mib()
     gpu = gpu_memory_mib()
     costs.lines.append(f"memory: {peak:.0f} MiB at most{f', GPU {gpu:.0f} MiB' if gpu else ''}")

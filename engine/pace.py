@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from engine.waiting import Waiting
 from utils.config import PhaseConfig
+from utils.machine import MIB, memory_mib
 
-MIB = 1 << 20
 UNFROZEN = 2.0
 """Times that a step takes when the backbone learns too: 1.8 to 2.5 in docs/speed.md."""
 
@@ -47,12 +45,6 @@ class StepClock:
 
     def _working(self) -> float:
         return time.monotonic() - self.began - self.waiting.seconds
-
-
-def memory_mib() -> float:
-    """Memory that this process holds now (resident set)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
 def memory_in_use() -> dict[str, float]:

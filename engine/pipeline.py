@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -12,12 +11,13 @@ from functools import partial
 from typing import TypeVar
 
 from utils.errors import UserError
+from utils.machine import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
 D = TypeVar("D")
 
-THREADS = max(2, min(8, len(os.sched_getaffinity(0))))
+THREADS = max(2, min(8, usable_cores()))
 """Threads that load and finish; decoding, drawing and encoding let other threads run meanwhile."""
 
 

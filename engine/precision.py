@@ -57,7 +57,7 @@ def cpu_has_bfloat16(described: Path = Path("/proc/cpuinfo")) -> bool:
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
 
 
-def gradients_fall_short(precision: Precision) -> list[str]:
+def gradient_remarks(precision: Precision) -> list[str]:
     """A line about it where convolutions here add up a kernel's gradient in the half type, none where they do not.
 
     From 256 on bfloat16 has no room for 1 more. TensorFlow's own kernels for CPUs, which compute where oneDNN does not,

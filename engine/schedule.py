@@ -1,4 +1,4 @@
-"""The learning rate over a run (SEMANTICS 5)."""
+"""The learning rate over a run: a rise, half a cosine and a rest, or steps."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from engine.batch_size import found_batch_sizes, with_batch_sizes
+from engine.batch_size import batch_size_remarks, with_batch_sizes
 from engine.checkpoint import Checkpoint, Spec, kind_of, read_checkpoint
 from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
 from engine.plan import VOC_CLASSES, class_file, frozen_until, phases
 from engine.position import Position
-from engine.precision import cpu_has_bfloat16, gpu_capabilities, gradients_fall_short, precision_for
+from engine.precision import cpu_has_bfloat16, gpu_capabilities, gradient_remarks, precision_for
 from engine.resume_check import as_it_was, changed_classes, changed_data, changed_fields, changed_versions
 from engine.run_directory import RunDirectory
 from engine.task import Config, Setup
@@ -66,8 +66,8 @@ def what_was_decided(asked: Config, found: Config) -> list[str]:
     """Lines for the precision, for each batch size that was found, and for what ``train.phases`` overrules."""
     how = "train.precision" if asked.train.precision != "auto" else "train.precision auto, by the devices here"
     precision = found.train.precision
-    lines = [f"computing in {precision} ({how})", *gradients_fall_short(precision)]
-    lines += found_batch_sizes(asked, found)
+    lines = [f"computing in {precision} ({how})", *gradient_remarks(precision)]
+    lines += batch_size_remarks(asked, found)
     wanted, epochs = asked.train.epochs, phases(asked)[-1].until_epoch
     if wanted not in (epochs, type(asked)().train.epochs):
         lines.append(f"train.epochs: {wanted}: is not used: train.phases decides, and ends after epoch {epochs}")
@@ -158,7 +158,7 @@ def _resumed(
         reporter.say(f"epoch {position.epoch + 1} begins anew: its steps have other photos now")
     where = f"epoch {position.epoch + 1}, step {position.epoch_step + 1}"
     precision = trainer.config.train.precision
-    for line in (f"resuming {source}: {where}, computing in {precision}", *gradients_fall_short(precision)):
+    for line in (f"resuming {source}: {where}, computing in {precision}", *gradient_remarks(precision)):
         reporter.say(line)
     return trainer
 

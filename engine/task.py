@@ -52,7 +52,7 @@ class Task(Protocol):
         """What was built; saved in every checkpoint."""
 
     def freeze(self, frozen: bool) -> None:
-        """Stills (or frees) the backbone: weights, batch normalization statistics and stochastic depth."""
+        """Freezes (or unfreezes) the backbone: weights, batch normalization statistics and stochastic depth."""
 
     def head_kernels(self) -> Sequence[keras.Variable]:
         """The kernels that the L2 term is taken over."""

@@ -16,7 +16,7 @@ from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import Coordin
 from tensorflow.python.eager import context
 
 from engine.dataset import Batch, Shard
-from engine.devices import unused_gpu
+from engine.devices import gpu_advice
 from engine.interrupts import StoppedError, StopRequest
 from utils.cluster import VARIABLE, Cluster, read_cluster
 from utils.errors import ConfigError, DataError, LostWorkerError
@@ -165,7 +165,7 @@ def default_strategy(say: Callable[[str], None]) -> tf.distribute.Strategy:
 
     A GPU that is not used, and for want of what, is said.
     """
-    if line := unused_gpu():
+    if line := gpu_advice():
         say(line)
     cluster = read_cluster()
     if cluster.count > 1:

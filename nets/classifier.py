@@ -35,7 +35,7 @@ def build_classifier_of(spec: ClassifierSpec, weights: str | Path | None = None,
 
 
 def freeze_features(model: keras.Model, backbone: str, frozen: bool) -> None:
-    """Stills (or frees) all but the classification layer and the dropout before it.
+    """Freezes (or unfreezes) all but the classification layer and the dropout before it.
 
     That is weights, batch normalization statistics and stochastic depth. A traced ``tf.function`` keeps what it was
     traced with.

@@ -42,7 +42,7 @@ def build_detector(
 
 
 def freeze_backbone(model: keras.Model, frozen: bool) -> None:
-    """Stills (or frees) the whole backbone: weights, batch normalization statistics and stochastic depth.
+    """Freezes (or unfreezes) the whole backbone: weights, batch normalization statistics and stochastic depth.
 
     A traced ``tf.function`` keeps what it was traced with: trace the training step again afterwards. ValueError when
     the model has no backbone.

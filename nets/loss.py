@@ -1,4 +1,4 @@
-"""The YOLO loss (SEMANTICS 4), vectorised over images, levels, slots and true boxes."""
+"""The YOLO loss, vectorised over images, levels, slots and true boxes; docs/design.md has where the reference differs."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class PaddedDetections(NamedTuple):
 def suppress(slots: Slots, score: Any, iou: Any) -> PaddedDetections:
     """Keeps, for each class, the boxes that no better box of the class overlaps by more than ``iou``.
 
-    Score = sigmoid(objectness) * sigmoid(class), every class above ``score`` (multi-label, SEMANTICS 6). Detections of
+    Score = sigmoid(objectness) * sigmoid(class), every class above ``score`` (multi-label). Detections of
     an image come best first over all classes, at most ``MAX_PER_CLASS`` of each.
 
     Args:

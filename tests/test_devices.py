@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from engine import workers
 from engine.classifier import Classifier
-from engine.devices import share_gpu_memory, unused_gpu
+from engine.devices import gpu_advice, share_gpu_memory
 from engine.inference import Predictor
 from engine.runtimes.saved_model_session import SavedModelSession
 from tests.conftest import ROOT
@@ -37,13 +37,13 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_gpu_that_tensorflow_cannot_use_is_told_of_with_what_to_do(
     devices: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = unused_gpu(devices)
+    said = gpu_advice(devices)
     assert said is not None
     assert f"{sys.executable} -m pip install 'tensorflow[and-cuda]=={tf.__version__}'" in said
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert unused_gpu(devices) == said
+    assert gpu_advice(devices) == said
     lines: list[str] = []
-    monkeypatch.setattr(workers, "unused_gpu", lambda: said)
+    monkeypatch.setattr(workers, "gpu_advice", lambda: said)
     workers.default_strategy(lines.append)
     assert lines == [said]
 
@@ -54,12 +54,12 @@ def test_nothing_is_said_of_a_gpu_that_is_not_there_or_hidden_or_used(
     for none in ("-1", "", "NoDevFiles"):
         with monkeypatch.context() as patch:
             patch.setenv("CUDA_VISIBLE_DEVICES", none)
-            assert unused_gpu(devices) is None
+            assert gpu_advice(devices) is None
     with monkeypatch.context() as patch:
         patch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
-        assert unused_gpu(devices) is None
+        assert gpu_advice(devices) is None
     (devices / "nvidia0").unlink()
-    assert unused_gpu(devices) is None
+    assert gpu_advice(devices) is None
 
 
 def loaded(what: str, folder: Path) -> None:

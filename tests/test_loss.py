@@ -69,7 +69,7 @@ def focal(logit: float, wanted: float, gamma: float) -> float:
 
 
 def plain_loss(outputs, boxes_per_image, spec, config: LossConfig) -> tuple[float, float, float]:
-    """SEMANTICS 4 and docs/design.md read aloud, one slot after the other; decoding is tested elsewhere."""
+    """The documented loss read aloud, one slot after the other; decoding is tested elsewhere."""
     slots = [part.numpy() for part in decode(outputs, spec)]
     levels = []
     start, number, smooth = 0, len(spec.class_names), config.label_smoothing

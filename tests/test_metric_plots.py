@@ -80,8 +80,8 @@ def test_curves_against_the_threshold_agree_with_the_metrics() -> None:
     metrics = measured()
     at = int(np.flatnonzero(np.isclose(THRESHOLDS, metrics.score_threshold))[0])
     for one in metrics.classes:
-        hits, misfires = one.curve.counts_at(THRESHOLDS)
-        precision, recall, f1 = (values[at] for values in ratios(hits, misfires, one.objects))
+        true_positives, false_positives = one.curve.counts_at(THRESHOLDS)
+        precision, recall, f1 = (values[at] for values in ratios(true_positives, false_positives, one.objects))
         point = one.at_threshold
         assert (precision, recall, f1) == pytest.approx((point.precision, point.recall, point.f1))
     assert np.isnan(ratios(np.zeros(1), np.zeros(1), 0)).all()

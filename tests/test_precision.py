@@ -23,7 +23,7 @@ from engine.detection_task import DetectionTask
 from engine.dry_run import Noting
 from engine.interrupts import StoppedError, stop_on_signals
 from engine.learner import Learner
-from engine.precision import MOST_SKIPPED, LossScale, cpu_has_bfloat16, gradients_fall_short, precision_for
+from engine.precision import MOST_SKIPPED, LossScale, cpu_has_bfloat16, gradient_remarks, precision_for
 from engine.startup import resume_run, start_run
 from nets.backbones import BACKBONES, build_classifier
 from nets.classifier import build_classifier_of
@@ -103,12 +103,12 @@ def test_the_least_of_the_gpus_decides(capabilities: Any, wanted: str) -> None:
 
 
 def test_gradients_that_fall_short_are_seen() -> None:
-    assert gradients_fall_short("float32") == []
+    assert gradient_remarks("float32") == []
     # By TensorFlow's own kernels, which have room for all of them in float16.
     # Many threads would add up too few ones each for any to be lost.
     program = (
         "import engine.precision as p; p.tf.config.threading.set_intra_op_parallelism_threads(1); "
-        "print(*[p.gradients_fall_short(f'mixed_{t}float16') for t in ('b', '')])"
+        "print(*[p.gradient_remarks(f'mixed_{t}float16') for t in ('b', '')])"
     )
     plain = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
     said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=plain, capture_output=True, text=True).stdout
@@ -214,7 +214,7 @@ def test_a_small_detector_computes_in_half_precision_what_it_does_in_float32(bat
     flat, expected = (np.concatenate([np.ravel(one) for one in found]) for found in (gradients, slopes))
     assert flat.dtype == np.float32
     # Where they are added up in half precision too, more is lost.
-    allowed = 24 if gradients_fall_short(precision) else 8
+    allowed = 24 if gradient_remarks(precision) else 8
     assert np.linalg.norm(flat - expected) < allowed * HALVES[precision] * np.linalg.norm(expected)
     # Afterwards it is the float32 network again, to the bit.
     for level, value in model(batch.images, training=False).items():
@@ -367,7 +367,7 @@ def test_runs_in_half_precision_go_on_bit_for_bit_and_leave_the_checkpoints_of_a
         follow(self, fine)
 
     monkeypatch.setattr(LossScale, "follow", noting)
-    monkeypatch.setattr(startup, "gradients_fall_short", lambda precision: [f"short in {precision}"])
+    monkeypatch.setattr(startup, "gradient_remarks", lambda precision: [f"short in {precision}"])
     layouts = []
     for precision in ("float32", *HALVES):
         config = fault_runs.tiny_config(tmp_path / precision, precision=precision, ema_decay=0.9)

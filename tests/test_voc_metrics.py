@@ -20,7 +20,7 @@ def hand_case() -> tuple[list[GroundTruth], dict[str, Detections]]:
     """Three objects and a difficult one of one class.
 
     By falling score: A found; nothing there; the difficult one (counts as nothing); B found; A again (false); C found.
-        hits      1    1    2    2    3
+        true_positives      1    1    2    2    3
         precision 1/1  1/2  2/3  2/4  3/5
         recall    1/3  1/3  2/3  2/3  3/3
     """
@@ -202,7 +202,7 @@ def plain_curve(
             if detections[image_id].class_ids[i] == class_id:
                 ranked.append((image_id, i))
     ranked.sort(key=lambda pair: -float(detections[pair[0]].scores[pair[1]]))
-    points, hits, misfires = [], 0, 0
+    points, true_positives, false_positives = [], 0, 0
     for image_id, i in ranked:
         one, box = by_id[image_id], detections[image_id].boxes_xyxy[i].astype(np.float64)
         best, chosen = 0.0, None
@@ -214,10 +214,10 @@ def plain_curve(
             continue
         if best >= 0.5 and (image_id, chosen) not in taken:
             taken.add((image_id, chosen))
-            hits += 1
+            true_positives += 1
         else:
-            misfires += 1
-        points.append((hits, misfires))
+            false_positives += 1
+        points.append((true_positives, false_positives))
     return points, objects
 
 
@@ -269,7 +269,7 @@ def test_against_the_plain_implementation(seed: int) -> None:
     metrics = evaluate(shuffled(truths, seed), detections, class_names(4), threshold)
     for class_id, mine in enumerate(metrics.classes):
         points, objects = plain_curve(truths, detections, class_id)
-        assert list(zip(mine.curve.hits.tolist(), mine.curve.misfires.tolist(), strict=True)) == points
+        assert list(zip(mine.curve.true_positives.tolist(), mine.curve.false_positives.tolist(), strict=True)) == points
         assert mine.objects == objects
         if objects:
             assert (mine.ap, mine.ap_11pt) == pytest.approx(plain_aps(points, objects))
@@ -302,7 +302,7 @@ def test_ranges_hold() -> None:
         assert one.ap is not None
         assert 0 <= one.ap <= 1
         assert (np.diff(one.curve.scores) <= 0).all()
-        assert one.curve.hits[-1] <= one.objects
+        assert one.curve.true_positives[-1] <= one.objects
     assert metrics.confusion[:-1].sum() == sum(one.objects for one in metrics.classes)
 
 

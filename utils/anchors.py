@@ -6,7 +6,6 @@ do not outweigh small ones as they would with Euclidean distance.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from utils.boxes import shape_iou
 from utils.errors import DataError, FileError
 from utils.files import write_atomically
+from utils.plain_numbers import plain_number
 from utils.progress import Quiet, Reporter
 from utils.types import FloatArray, IntArray
 
@@ -24,8 +24,6 @@ _CHUNK = 65536
 _MAX_ROUNDS = 100
 _SAMPLE = 10_000
 _RESTARTS = 10
-# float() also takes "1_000", "nan" and full-width digits, none of which belongs in an anchors file.
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 def read_anchors(path: str | Path) -> FloatArray:
@@ -42,10 +40,12 @@ def read_anchors(path: str | Path) -> FloatArray:
         raise DataError(f"{path}: not text: write comma-separated numbers, width,height of each anchor") from error
     lines = (line.strip().removesuffix(",") for line in text.splitlines())
     words = [word.strip() for line in lines if line for word in line.split(",")]
-    for position, word in enumerate(words, 1):
-        if not _NUMBER.fullmatch(word):
-            raise DataError(f"{path}: number {position}: {word[:40]!r}: must be a plain number such as 33 or 33.5")
-    numbers = np.array([float(word) for word in words], np.float64)
+    read = [plain_number(word) for word in words]
+    if None in read:
+        position = read.index(None)
+        what = f"number {position + 1}: {words[position][:40]!r}"
+        raise DataError(f"{path}: {what}: must be a plain number such as 33 or 33.5")
+    numbers = np.array(read, np.float64)
     if len(numbers) == 0 or len(numbers) % 2:
         raise DataError(f"{path}: {len(numbers)} numbers: must be pairs, width,height of each anchor")
     anchors = numbers.reshape(-1, 2)

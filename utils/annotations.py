@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 import reprlib
@@ -13,6 +12,7 @@ from pathlib import Path
 from lxml import etree
 
 from utils.errors import DataError, did_you_mean
+from utils.plain_numbers import plain_number
 from utils.problems import FailFast, Problems
 from utils.safe_xml import read_xml_root
 from utils.types import AnnotatedObject, Annotation
@@ -113,7 +113,7 @@ def _check_filename(root: etree._Element, path: Path, found: Problems) -> None:
 def _stated_size(root: etree._Element) -> tuple[int, int] | None:
     sides = []
     for side in ("height", "width"):
-        value = _number(root.findtext(f"size/{side}") or "")
+        value = plain_number(root.findtext(f"size/{side}") or "")
         if value is None or value < 1 or value != int(value):
             return None
         sides.append(int(value))
@@ -149,7 +149,7 @@ def _parse_box(element: etree._Element, where: str, found: Problems) -> Box | No
     values = []
     for side in ("xmin", "ymin", "xmax", "ymax"):
         text = texts.get(side) or ""
-        value = _number(text)
+        value = plain_number(text)
         if value is None:
             problem = "missing" if not text.strip() else f"{_QUOTED.repr(text)}: not a plain finite number"
             found.error(f"{where}: {side}: {problem}: correct the box")
@@ -162,14 +162,3 @@ def _parse_box(element: etree._Element, where: str, found: Problems) -> Box | No
             found.error(f"{where}: {axis}min {low:g}, {axis}max {high:g}: {problem}: correct the box or delete it")
             return None
     return x1, y1, x2, y2
-
-
-def _number(text: str) -> float | None:
-    """A finite decimal number. float() alone also takes 1_000, full-width digits, nan and inf."""
-    if not text.isascii() or "_" in text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -62,9 +62,26 @@ def training_request(description: str, config_type: type[ConfigT], argv: Sequenc
     parser.add_argument("--cluster", choices=["ray"], help="start workers on a Ray cluster; see docs/scale.md")
     parser.add_argument("--workers", type=int, help="how many; unless given one per GPU, or per machine without")
     arguments = parse(parser, argv)
+    _refuse_contradictions(arguments, argv)
+    if arguments.resume is None:
+        config, run_dir = run_config(parser, arguments, config_type), arguments.run_dir
+    else:
+        config, run_dir = read_run_config(Path(arguments.resume) / CONFIG, config_type), arguments.resume
+    return TrainingRequest(
+        config,
+        run_dir,
+        resume=arguments.resume is not None,
+        anyway=arguments.resume_anyway,
+        dry_run=arguments.dry_run,
+        cluster=arguments.cluster,
+        workers=arguments.workers,
+        command=_command(config_type, argv),
+    )
+
+
+def _refuse_contradictions(arguments: Any, argv: Sequence[str]) -> None:
     if arguments.workers is not None and (arguments.cluster is None or arguments.workers < 1):
         raise ConfigError(f"--workers: {arguments.workers}: give 1 or more, together with --cluster")
-    launch = _Launch(arguments.dry_run, arguments.cluster, arguments.workers, _command(config_type, argv))
     for option, folder in (("--resume", arguments.resume), ("--run-dir", arguments.run_dir)):
         if folder == "":
             raise ConfigError(f"{option}: is empty: name a run directory")
@@ -74,20 +91,11 @@ def training_request(description: str, config_type: type[ConfigT], argv: Sequenc
         recipe = Path(arguments.run_dir, CONFIG).resolve()
         if any(Path(str(one)).resolve() == recipe for one in arguments.config or ()):
             raise ConfigError(f"--run-dir: {arguments.run_dir}: its config would replace the recipe: give another")
-        return TrainingRequest(run_config(parser, arguments, config_type), arguments.run_dir, False, False, *launch)
+        return
     if arguments.dry_run:
         raise ConfigError("--dry-run: tries a new run: leave --resume out")
     if any(word.startswith("--") and not word.startswith(RESUMING) for word in argv):
         raise ConfigError("--resume: goes on with the run's own config; leave the other options out")
-    config = read_run_config(Path(arguments.resume) / CONFIG, config_type)
-    return TrainingRequest(config, arguments.resume, True, arguments.resume_anyway, *launch)
-
-
-class _Launch(NamedTuple):
-    dry_run: bool
-    cluster: str | None
-    workers: int | None
-    command: tuple[str, ...]
 
 
 def _command(config_type: type[Any], argv: Sequence[str]) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def refuse_replacing(outputs: Mapping[str, str | Path | None], inputs: Mapping[s
     for option, target in outputs.items():
         for what, given in inputs.items():
             if target and given and os.path.realpath(target) == os.path.realpath(given):
-                raise ConfigError(f"{option}: {target}: is the {what} file; choose another name for the answers")
+                raise ConfigError(f"{option}: {target}: is the {what} file; choose another name for the results")
 
 
 def remove_leftovers(folder: Path) -> None:

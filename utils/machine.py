@@ -7,11 +7,30 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+MIB = 1 << 20
+
 
 def machine_in_words(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> str:
     """Such as ``2 cores of AMD EPYC``: the cores of this process, then the GPUs that NVIDIA's driver lists."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     return ", ".join([f"{cores} core{'' if cores == 1 else 's'} of {_processor()}", *_models(gpus)])
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which on a shared machine may be fewer than there are."""
+    return len(os.sched_getaffinity(0))
+
+
+def memory_mib() -> float:
+    """Memory that this process holds now (resident set)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+
+
+def peak_memory_mib() -> float:
+    """The most memory that this process ever held; getrusage counts that of the process it was started from, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def usable_memory_mib(root: Path = Path("/")) -> float:
@@ -20,7 +39,7 @@ def usable_memory_mib(root: Path = Path("/")) -> float:
     most = [int(line.split()[1]) / 1024 for line in lines if line.startswith("MemTotal")]
     for limit in _limits(root):
         try:
-            most.append(int(limit.read_text("utf-8")) / (1 << 20))
+            most.append(int(limit.read_text("utf-8")) / MIB)
         except (OSError, ValueError):
             # The group is not seen from here, or has no limit ("max").
             continue

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ import numpy as np
 from utils.errors import ConfigError, DataError, did_you_mean
 from utils.files import write_atomically
 from utils.folders import replacing_folder
+from utils.plain_numbers import plain_number
 from utils.types import Detections, GroundTruth
 
 TRUTH_FOLDER, FOUND_FOLDER = "ground-truth", "detection-results"
 CLASSES_FILE = "classes.txt"
 DIFFICULT = "difficult"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +160,13 @@ def _parts(where: str, line: str, count: int, form: str) -> tuple[str, tuple[flo
     parts = line.rsplit(None, count)
     if len(parts) != count + 1:
         raise DataError(f"{where}: {line!r}: too few words; the form is: {form}")
+    numbers = []
     for word in parts[1:]:
-        if not _NUMBER.fullmatch(word) or not np.isfinite(float(word)):
+        number = plain_number(word)
+        if number is None:
             raise DataError(f"{where}: {word!r}: not a number; the form is: {form}")
-    return parts[0], tuple(float(word) for word in parts[1:])
+        numbers.append(number)
+    return parts[0], tuple(numbers)
 
 
 def _class_ids(lines: Sequence[_Line], ids: Mapping[str, int]) -> np.ndarray:

@@ -57,14 +57,14 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}%"
 
 
-def ratios(hits: Any, misfires: Any, objects: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+def ratios(true_positives: Any, false_positives: Any, objects: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Precision, recall and F1 of counts [T]; NaN where they are 0/0."""
-    found = hits + misfires
-    precision = np.divide(hits, found, out=np.full(len(hits), np.nan), where=found > 0)
+    found = true_positives + false_positives
+    precision = np.divide(true_positives, found, out=np.full(len(true_positives), np.nan), where=found > 0)
     if not objects:
-        nothing = np.full(len(hits), np.nan)
+        nothing = np.full(len(true_positives), np.nan)
         return precision, nothing, nothing
-    return precision, hits / objects, 2 * hits / (found + objects)
+    return precision, true_positives / objects, 2 * true_positives / (found + objects)
 
 
 def class_figure(one: ClassMetrics, class_id: int, score_threshold: float) -> Figure:
@@ -76,8 +76,8 @@ def class_figure(one: ClassMetrics, class_id: int, score_threshold: float) -> Fi
     left.annotate(facts, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points", color=INK,
                   size=10)  # fmt: skip
     _precision_recall(left, one.curve, score_threshold, one.at_threshold.precision, one.at_threshold.recall)
-    hits, misfires = one.curve.counts_at(THRESHOLDS)
-    lines = zip(ratios(hits, misfires, one.objects), ("precision", "recall", "F1"), strict=True)
+    true_positives, false_positives = one.curve.counts_at(THRESHOLDS)
+    lines = zip(ratios(true_positives, false_positives, one.objects), ("precision", "recall", "F1"), strict=True)
     for (values, label), colour in zip(lines, (PRECISION_COLOUR, RECALL_COLOUR, F1_COLOUR), strict=True):
         right.plot(THRESHOLDS, values, color=colour, lw=2, label=label)
     right.axvline(score_threshold, color=FAINT, lw=1, ls="--")
@@ -106,7 +106,7 @@ def _precision_recall(
 
 def _envelope(curve: ClassCurve) -> tuple[FloatArray, FloatArray]:
     """Corners of the staircase whose area is the all-point AP."""
-    precision = np.maximum.accumulate(curve.precision[::-1])[::-1]
+    precision = curve.envelope
     recall = np.concatenate([[0.0], np.repeat(curve.recall, 2)])
     return recall, np.concatenate([np.repeat(precision, 2), [0.0]])
 
@@ -148,7 +148,7 @@ def _mean_envelope(curves: Sequence[ClassCurve], grid: FloatArray) -> FloatArray
     """Mean over the classes of the best precision at recall >= each grid value; 0 beyond a class' last recall."""
     total = np.zeros(len(grid))
     for curve in curves:
-        best = np.append(np.maximum.accumulate(curve.precision[::-1])[::-1], 0.0)
+        best = np.append(curve.envelope, 0.0)
         total += best[np.searchsorted(curve.recall, grid, side="left")]
     return total / max(len(curves), 1)
 
@@ -181,14 +181,14 @@ def thresholds_figure(metrics: Metrics) -> Figure:
     panels = figure.subplots(1, 3)
     named = len(metrics.classes) <= MOST_NAMED
     counts = [one.curve.counts_at(THRESHOLDS) for one in metrics.classes]
-    for class_id, (one, (hits, misfires)) in enumerate(zip(metrics.classes, counts, strict=True)):
+    for class_id, (one, (true_positives, false_positives)) in enumerate(zip(metrics.classes, counts, strict=True)):
         colour = line_colour(class_id) if named else FAINT
-        for axes, values in zip(panels, ratios(hits, misfires, one.objects), strict=True):
+        for axes, values in zip(panels, ratios(true_positives, false_positives, one.objects), strict=True):
             axes.plot(THRESHOLDS, values, color=colour, lw=1.2 if named else 0.7, alpha=0.9 if named else 0.6)
     objects = sum(one.objects for one in metrics.classes)
-    hits, misfires = (np.sum([one[part] for one in counts], axis=0) for part in range(2))
+    true_positives, false_positives = (np.sum([one[part] for one in counts], axis=0) for part in range(2))
     point = metrics.at_threshold
-    together = zip(panels, ratios(hits, misfires, objects), ("Precision", "Recall", "F1"), strict=True)
+    together = zip(panels, ratios(true_positives, false_positives, objects), ("Precision", "Recall", "F1"), strict=True)
     at = (point.precision, point.recall, point.f1)
     for (axes, values, title), value in zip(together, at, strict=True):
         axes.plot(THRESHOLDS, values, color=INK, lw=2.4)

@@ -13,11 +13,11 @@ import numpy as np
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically
 from utils.inputs import open_regular
+from utils.plain_numbers import PATTERN
 from utils.types import Record
 
-_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-_BOX = re.compile(rf"(?:{_NUMBER},){{4}}{_NUMBER}")
-_NUMBERS = re.compile(rf"{_NUMBER}(?:,{_NUMBER})+,?")
+_BOX = re.compile(rf"(?:{PATTERN},){{4}}{PATTERN}")
+_NUMBERS = re.compile(rf"{PATTERN}(?:,{PATTERN})+,?")
 _BLANK = " \t\r\n"
 _EXACT = float(1 << 53)
 

@@ -5,9 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import yaml
+
 from utils.errors import FileError, did_you_mean
 
 BEST, LAST, CONFIG = "best", "last", "config.yaml"
+
+
+def list_of_run(checkpoint: Path, part: str) -> str:
+    """The annotation list, ``part`` train or val, of the run that ``checkpoint`` lies in.
+
+    FileError where there is no config beside it that says so.
+    """
+    config = checkpoint.parent / CONFIG
+    try:
+        return str(yaml.safe_load(config.read_text("utf-8"))["data"][part])
+    except (OSError, TypeError, KeyError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise FileError(f"{config}: names no data.{part}: {' '.join(str(error).split())}") from error
 
 
 def find_checkpoint(weights: str | Path) -> Path:

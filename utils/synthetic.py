@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from utils.errors import ConfigError
 from utils.folders import replacing_folder
+from utils.machine import usable_cores
 from utils.progress import Quiet, Reporter
 from utils.synthetic_objects import OBJECTS
 from utils.synthetic_scene import draw_photo
@@ -78,7 +78,7 @@ def _draw_all(
     for name in ("Annotations", "JPEGImages"):
         (folder / name).mkdir()
     draw = partial(_draw_one, folder, seed, size_hw, difficulty)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in progress.track(pool.map(draw, range(1, images + 1)), "drawing", images, " pictures"):
             pass
 

@@ -50,9 +50,9 @@ def _cross(rng: np.random.Generator, side_px: int, light: FloatArray) -> Canvas:
     body = random_colour(rng)
     canvas = Canvas(side_px, body)
     thick = rng.uniform(0.18, 0.35)
-    for bar in ([(-0.9, -thick), (0.9, -thick), (0.9, thick), (-0.9, thick)],):
-        canvas.polygon(bar, body)
-        canvas.polygon([(y, x) for x, y in bar], mix(body, WHITE, 0.2))
+    bar = [(-0.9, -thick), (0.9, -thick), (0.9, thick), (-0.9, thick)]
+    canvas.polygon(bar, body)
+    canvas.polygon([(y, x) for x, y in bar], mix(body, WHITE, 0.2))
     canvas.shade(1 + 0.2 * (canvas.x * light[0] + canvas.y * light[1]))
     return canvas
 

@@ -42,7 +42,7 @@ def assign(
     assignment_iou: float = 0.4,
     neighbour_cells: bool = False,
 ) -> Targets:
-    """Gives every box the slot it trains, by shape IoU between box and anchor (SEMANTICS 3).
+    """Gives every box the slot it trains, by shape IoU between box and anchor.
 
     Each box takes the slot of its best anchor in the cell of its centre. Where two meet, the better shape IoU keeps the
     slot (the earlier box on a tie) and the other takes its next best anchor with a free slot. "shape_iou" then also

@@ -22,30 +22,35 @@ MATCH_IOU = 0.5
 class ClassCurve:
     """How one class fares as the score threshold falls: one point per detection that counts, best score first.
 
-    ``scores`` [D] descending; ``hits`` and ``misfires`` [D] are the true and false positives so far;
+    ``scores`` [D] descending; ``true_positives`` and ``false_positives`` [D] are the true and false positives so far;
     ``objects`` is the number of objects to find (difficult ones left out), ``images`` that of images looked at.
     """
 
     scores: FloatArray
-    hits: IntArray
-    misfires: IntArray
+    true_positives: IntArray
+    false_positives: IntArray
     objects: int
     images: int
 
     @property
     def recall(self) -> FloatArray:
         """[D]; NaN where there is nothing to find."""
-        return self.hits / self.objects if self.objects else np.full(len(self.hits), np.nan)
+        return self.true_positives / self.objects if self.objects else np.full(len(self.true_positives), np.nan)
 
     @property
     def precision(self) -> FloatArray:
         """[D]."""
-        return self.hits / np.maximum(self.hits + self.misfires, 1)
+        return self.true_positives / np.maximum(self.true_positives + self.false_positives, 1)
+
+    @property
+    def envelope(self) -> FloatArray:
+        """[D]; the best precision at this recall or a higher one."""
+        return np.maximum.accumulate(self.precision[::-1])[::-1]
 
     def counts_at(self, score_thresholds: FloatArray) -> tuple[IntArray, IntArray]:
         """True and false positives among the detections with a score of at least each threshold. [T] -> [T], [T]."""
         kept = np.searchsorted(-self.scores, -score_thresholds, side="right")
-        return np.concatenate([[0], self.hits])[kept], np.concatenate([[0], self.misfires])[kept]
+        return np.concatenate([[0], self.true_positives])[kept], np.concatenate([[0], self.false_positives])[kept]
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,8 @@ def operating_point(true_positives: int, false_positives: int, objects: int) -> 
 
 def point_at(curve: ClassCurve, score_threshold: float) -> OperatingPoint:
     """The class at one score threshold, itself included."""
-    hits, misfires = curve.counts_at(np.array([score_threshold]))
-    return operating_point(int(hits[0]), int(misfires[0]), curve.objects)
+    true_positives, false_positives = curve.counts_at(np.array([score_threshold]))
+    return operating_point(int(true_positives[0]), int(false_positives[0]), curve.objects)
 
 
 def class_curves(arrays: EvalArrays) -> list[ClassCurve]:
@@ -94,9 +99,9 @@ def class_curves(arrays: EvalArrays) -> list[ClassCurve]:
     curves = []
     for class_id in range(arrays.class_count):
         mine = np.flatnonzero(classes == class_id)
-        hits, misfires = np.cumsum(hit[mine], dtype=np.int64), np.cumsum(~hit[mine], dtype=np.int64)
+        found, false = np.cumsum(hit[mine], dtype=np.int64), np.cumsum(~hit[mine], dtype=np.int64)
         scores = arrays.det_scores[order[mine]]
-        curves.append(ClassCurve(scores, hits, misfires, int(objects[class_id]), len(arrays.image_ids)))
+        curves.append(ClassCurve(scores, found, false, int(objects[class_id]), len(arrays.image_ids)))
     return curves
 
 
@@ -133,8 +138,7 @@ def average_precision(curve: ClassCurve) -> float | None:
     if not curve.objects:
         return None
     recall = np.concatenate([[0.0], curve.recall])
-    envelope = np.maximum.accumulate(curve.precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall) * envelope))
+    return float(np.sum(np.diff(recall) * curve.envelope))
 
 
 def average_precision_11pt(curve: ClassCurve) -> float | None:
@@ -144,7 +148,7 @@ def average_precision_11pt(curve: ClassCurve) -> float | None:
     """
     if not curve.objects:
         return None
-    best = [curve.precision[10 * curve.hits >= step * curve.objects].max(initial=0.0) for step in range(11)]
+    best = [curve.precision[10 * curve.true_positives >= step * curve.objects].max(initial=0.0) for step in range(11)]
     return float(np.sum(best) / 11)
 
 
@@ -157,7 +161,7 @@ def log_average_miss_rate(curve: ClassCurve) -> float | None:
     """
     if not curve.objects:
         return None
-    per_image = np.concatenate([[-1.0], curve.misfires / curve.images])
+    per_image = np.concatenate([[-1.0], curve.false_positives / curve.images])
     miss_rate = np.concatenate([[1.0], 1.0 - curve.recall])
     last = np.searchsorted(per_image, np.logspace(-2.0, 0.0, 9), side="right") - 1
     return float(np.exp(np.mean(np.log(np.maximum(miss_rate[last], 1e-10)))))

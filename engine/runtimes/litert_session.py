@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
 from engine.runtimes.session import Arrays, require
 from utils.artifact import METADATA_FILE, Artifact
 from utils.errors import FileError
+from utils.machine import usable_cores
 
 
 class LiteRtSession:
@@ -25,7 +25,7 @@ class LiteRtSession:
             raise FileError(f"{path}: {METADATA_FILE}: {error}: give a file that export.py wrote") from error
         self.artifact = Artifact.from_metadata(metadata, path)
         try:
-            self._interpreter = litert.Interpreter(str(path), num_threads=len(os.sched_getaffinity(0)))
+            self._interpreter = litert.Interpreter(str(path), num_threads=usable_cores())
             self._interpreter.allocate_tensors()
             self._run = self._interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:

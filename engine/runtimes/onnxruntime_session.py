@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from engine.runtimes.session import Arrays, require
 from utils.artifact import Artifact
 from utils.errors import FileError
+from utils.machine import usable_cores
 
 
 class OnnxRuntimeSession:
@@ -19,7 +19,7 @@ class OnnxRuntimeSession:
         options.log_severity_level = 3
         # Its own count ignores which cores this process may use, and its threads would take from those that decode and
         # draw the time in which they wait for each other in a loop.
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = usable_cores()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # CPUs with AVX2 but no VNNI multiply bytes by signed bytes into 16 bits, which overflow; by unsigned ones not.
         options.add_session_config_entry("session.x64quantprecision", "1")

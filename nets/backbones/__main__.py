@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from utils.arguments import Parser
 from utils.door import run_door
 from utils.progress import Reporter
 from utils.quiet import native_stderr_held_back, quieten_libraries
@@ -20,7 +20,7 @@ DETECTOR_SIZE, DETECTOR_CLASSES = 416, 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Builds what is asked for, all by default, and prints a row for each."""
-    parser = argparse.ArgumentParser(prog="python -m nets.backbones", description=DESCRIPTION)
+    parser = Parser(DESCRIPTION, "python -m nets.backbones")
     parser.add_argument("names", nargs="*", metavar="NAME", help="backbones to build; all of the table by default")
     parser.add_argument("--json", action="store_true", help="a JSON list, one object a backbone, in plain numbers")
     arguments = parser.parse_args(argv)
