@@ -1,6 +1,6 @@
 """Milliseconds an image of decode + NMS, as evaluation runs it: score threshold 0.001, NMS IoU 0.5.
 
-  python benchmarks/decode_nms.py [--size 416] [--classes 20] [--objects 20]
+  python -m benchmarks.decode_nms [--size 416] [--classes 20] [--objects 20]
 
 Raw outputs are made up in two ways: as a trained detector gives them (a few dozen slots near each object score high,
 the rest low), and as an untrained one does (everything scores about the same), which is the worst case.
@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import tensorflow as tf

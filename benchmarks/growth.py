@@ -1,7 +1,7 @@
 """How training grows: images/s and memory against batch, input size, boxes an image, length of the list, replicas.
 
-  python benchmarks/growth.py [--axes batch size boxes list replicas] [--rounds 3] [--chart growth.png]
-  python benchmarks/growth.py --small        small values and a small network, to try the command
+  python -m benchmarks.growth [--axes batch size boxes list replicas] [--rounds 3] [--chart growth.png]
+  python -m benchmarks.growth --small        small values and a small network, to try the command
 
 Every measurement runs in a process of its own, so that its peak of memory is its own. A step is that of the trainer,
 EfficientNet-B0 unless ``--backbone`` says otherwise, everything learning, on noise with boxes drawn at random; the
@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 CLASSES = 20
 PHOTOS = 20
@@ -102,7 +101,7 @@ def main() -> None:
 
 def in_child(wanted: dict[str, Any]) -> dict[str, float]:
     """``measured`` in a process of its own. Ends with the child's words when it fails."""
-    command = [sys.executable, __file__, "--measure", json.dumps(wanted)]
+    command = [sys.executable, "-m", "benchmarks.growth", "--measure", json.dumps(wanted)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{wanted}: exit {done.returncode}: {done.stderr[-2000:]}")

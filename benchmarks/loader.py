@@ -1,6 +1,6 @@
 """Images per second of the training loader: decode, augment, assign, batch.
 
-  python benchmarks/loader.py [--size 416] [--images 256] [--threads 2]
+  python -m benchmarks.loader [--size 416] [--images 256] [--threads 2]
 
 Photos are drawn at 640x480 and read from disk as in training, with the default augmentation.
 """
@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """How long a fast trainer waits for its data: a consumer that takes so many images a second from the training loader.
 
-  python benchmarks/loader_wait.py [--rate 300] [--seconds 60] [--threads 2]
+  python -m benchmarks.loader_wait [--rate 300] [--seconds 60] [--threads 2]
 
 Photos are drawn at 640x480 and read from disk as in training, with the default augmentation. The consumer stands for a
 GPU: it computes nothing here, and is busy for batch / rate seconds with each batch. Where it waits for a batch, that
@@ -12,12 +12,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.loader import drawn_records, training_data
 from engine.waiting import Waiting

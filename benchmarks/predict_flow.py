@@ -1,7 +1,7 @@
 """What part of the bare network's throughput is left once photos are read, drawn and written: predict.py's whole way.
 
-  python benchmarks/predict_flow.py logs/first/export/best.onnx
-  python benchmarks/predict_flow.py logs/first/export/best.onnx --photos holiday --boxes 5
+  python -m benchmarks.predict_flow logs/first/export/best.onnx
+  python -m benchmarks.predict_flow logs/first/export/best.onnx --photos holiday --boxes 5
 
 The rounds of the three take turns, so that other work on the machine slows all of them; on a busy machine the CPU time
 of an image, which other work moves less, tells more than the rates. Bare is the network alone on
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +20,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.photo_detector import PhotoDetector
 from engine.pipeline import batches

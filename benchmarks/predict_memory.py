@@ -1,6 +1,6 @@
 """Memory of predict.py's code over many images: resident megabytes after each tenth of them.
 
-  python benchmarks/predict_memory.py logs/first/export/best.onnx --count 10000
+  python -m benchmarks.predict_memory logs/first/export/best.onnx --count 10000
 
 Every kind of result is written. The images are links to twenty files of different sizes.
 """
@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.outputs import save_picture
 from engine.predict_all import predict_all

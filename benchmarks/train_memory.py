@@ -1,6 +1,6 @@
 """Memory of training over many steps: resident MiB after each tenth of them.
 
-  python benchmarks/train_memory.py [--steps 2000]
+  python -m benchmarks.train_memory [--steps 2000]
 
 A small detector learns from drawn photos through the trainer's own loader and learner, epoch after epoch.
 """
@@ -8,11 +8,8 @@ A small detector learns from drawn photos through the trainer's own loader and l
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tensorflow as tf
 

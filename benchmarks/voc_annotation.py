@@ -3,18 +3,15 @@
 The files are made for it: three objects each, about as many as PASCAL VOC has, with small JPEGs. ``--voc`` measures a
 folder of your own instead. The rates are of processor time, so that other work on the machine does not count.
 
-  python benchmarks/voc_annotation.py [--files 5000]
+  python -m benchmarks.voc_annotation [--files 5000]
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
 import numpy as np

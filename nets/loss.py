@@ -1,4 +1,4 @@
-"""The YOLO loss, vectorised over images, levels, slots and true boxes; docs/design.md has where the reference differs."""
+"""The YOLO loss, vectorised over images, levels, slots and true boxes. Its numbers are explained in docs/design.md."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_memory_stays_flat_over_ten_thousand_images(tmp_path):
 
     predictor = Predictor.load(write_run(tmp_path / "run") / "best")
     write_onnx(predictor, Artifact(predictor.spec), tmp_path / "tiny.onnx")
-    command = [sys.executable, "benchmarks/predict_memory.py", str(tmp_path / "tiny.onnx"), "--score", "0.9"]
+    command = [sys.executable, "-m", "benchmarks.predict_memory", str(tmp_path / "tiny.onnx"), "--score", "0.9"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     assert "10000 images, " in done.stdout
@@ -40,7 +40,7 @@ GROWTH_MIB = 16.0
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_two_thousand_steps():
-    command = [sys.executable, "benchmarks/train_memory.py"]
+    command = [sys.executable, "-m", "benchmarks.train_memory"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     growth = re.search(r"growth after the first tenth: (\S+) MiB", done.stdout)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -124,19 +125,18 @@ def write_annotation_list(path: str | Path, records: Iterable[Record]) -> None:
 def refuse_overlap(train: Sequence[Record], val: Sequence[Record]) -> None:
     """DataError naming the images that are in both: validation would measure what was learned by heart.
 
-    Whatever leads to one file is one image: another spelling, a symbolic link, a hard link.
+    What links lead to is one image, under whatever name.
     """
-    seen = {_identity(record.image_path) for record in train}
-    both = [record.image_path for record in val if _identity(record.image_path) in seen]
+    seen = set(_real_paths(train))
+    both = [record.image_path for record, path in zip(val, _real_paths(val), strict=True) if path in seen]
     if both:
         more = f" and {len(both) - 1} more" if len(both) > 1 else ""
         raise DataError(f"{both[0]}{more}: in the training and the validation list: take it out of one")
 
 
-def _identity(path: str) -> object:
-    try:
-        found = os.stat(path)
-    except OSError:
-        # Whoever reads it says what is wrong.
-        return os.path.abspath(path)
-    return found.st_dev, found.st_ino
+def _real_paths(records: Sequence[Record]) -> Iterator[str]:
+    real_folder = cache(os.path.realpath)
+    for record in records:
+        folder, name = os.path.split(record.image_path)
+        path = os.path.join(real_folder(folder), name)
+        yield os.path.realpath(path) if os.path.islink(path) else path
