@@ -24,7 +24,8 @@ def phases(config: Config) -> tuple[PhaseConfig, ...]:
         return train.phases
     frozen = PhaseConfig(frozen_until(config), train.freeze_batch_size, frozen_backbone=True)
     unfrozen = PhaseConfig(train.epochs, train.batch_size, frozen_backbone=False)
-    return tuple(p for p in (frozen, unfrozen) if p.until_epoch > (0 if p is frozen else frozen.until_epoch))
+    found = [frozen] if frozen.until_epoch > 0 else []
+    return (*found, unfrozen) if unfrozen.until_epoch > frozen.until_epoch else tuple(found)
 
 
 def frozen_until(config: Config) -> int:

@@ -51,6 +51,7 @@ class Trainer:
         self.saving = Saving(config, task, run, self.average, self.workers.chief)
         self.step_files: tuple[str, ...] = ()
         self._optimizer_state: dict[str, np.ndarray] | None = None
+        self._listen(StopRequest())
         several = config.train.accumulate, strategy.num_replicas_in_sync
         for phase in self.phases:
             task.train_data.steps_per_epoch(self._images_per_step(phase), *several)
@@ -74,10 +75,7 @@ class Trainer:
         DivergedError when the loss stops being a number, MemoryRanOutError: nothing is saved over then. DataError when
         an image cannot be read any more; the state is saved first.
         """
-        own = stop or StopRequest()
-        self.stop = self.workers.listen(own)
-        self.waiting = partial(Waiting, say=self.reporter.warn)
-        self.watched, self.watched_part = (StoppableReporter(self.reporter, one) for one in (self.stop, own))
+        self._listen(stop or StopRequest())
         started = self.saving.time = time.monotonic()
         try:
             with noticing_losses():
@@ -100,6 +98,14 @@ class Trainer:
         complete = self._stopped_early() or self.position.epoch >= self.epochs
         score, minutes = best if best >= 0 else None, (time.monotonic() - started) / 60
         return TrainingSummary(self.run.path, complete, score, self._score_title(), self.position.epoch, minutes)
+
+    def _listen(self, own: StopRequest) -> None:
+        """Looks at the stop that this process is asked for, and at that which all workers know of."""
+        self.stop = self.workers.listen(own)
+        self.watched, self.watched_part = (StoppableReporter(self.reporter, one) for one in (self.stop, own))
+
+    def _waiting(self, stop: StopRequest) -> Waiting:
+        return Waiting(stop, self.reporter.warn)
 
     def _run_phase(self, number: int, phase: PhaseConfig) -> None:
         with self._within_memory(phase.batch_size):
@@ -163,7 +169,7 @@ class Trainer:
         data = self.task.train_data.at_size(phase.input_size)
         steps, first = data.steps_per_epoch(batch_size), position.epoch_step
         shard, parts = self.workers.shard, self.config.train.accumulate
-        waiting = self.waiting(self.stop)
+        waiting = self._waiting(self.stop)
         batches = self.workers.in_step(data.training_batches(position.epoch, batch_size, first, shard, parts))
         batches, clock = waiting.over(batches), StepClock(waiting, makes_graph=not learner.traced)
         with self._within_memory(phase.batch_size):
@@ -248,7 +254,7 @@ class Trainer:
         """Loss on the validation list, each image counted alike."""
         data, sums, images = self.task.val_data, np.zeros(len(self.parts)), 0
         batch_size = min(self.phases[-1].batch_size, len(data))
-        batches = self.waiting(self.workers.own_stop).over(data.validation_batches(batch_size, self.workers.shard))
+        batches = self._waiting(self.workers.own_stop).over(data.validation_batches(batch_size, self.workers.shard))
         steps = -(-len(data) // batch_size // self.workers.cluster.count)
         with self._within_memory(batch_size), self.workers.part():
             for batch in self.watched_part.track(batches, "validating", steps):

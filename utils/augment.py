@@ -19,7 +19,11 @@ MIN_SIDE_PX = 1.0
 def fit_sample(
     image_rgb: ImageArray, boxes_xyxy: FloatArray, class_ids: IntArray, input_size: int, rule: ResizeRule
 ) -> tuple[ImageArray, FloatArray, IntArray]:
-    """The plain network input of a photo and its boxes in input pixels, as validation and prediction see it."""
+    """The plain network input of a photo and its boxes in input pixels, as validation and prediction see it.
+
+    [H, W, 3] uint8, [N, 4] pixels of the photo, [N] -> [input_size, input_size, 3] uint8, [M, 4] pixels of the input,
+    [M]; boxes that are no wider or higher than ``MIN_SIDE_PX`` there are left out.
+    """
     placement = place((image_rgb.shape[0], image_rgb.shape[1]), input_size, rule)
     whole = placement.to_input(boxes_xyxy)
     boxes, class_ids = _visible(whole, clip(whole, (input_size, input_size)), class_ids)
