@@ -1,4 +1,4 @@
-"""Batch sizes that a config leaves open (0): the largest whose training step fits into the memory of the GPUs."""
+"""Batch sizes that a config leaves open (-1): the largest whose training step fits into the memory of the GPUs."""
 
 from __future__ import annotations
 

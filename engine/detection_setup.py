@@ -126,7 +126,7 @@ def _check_boxes(path: str, placed: Sequence[tuple[Record, Placement]], input_si
         record, found = placed[int(np.searchsorted(np.cumsum(counts), outside[0], side="right"))]
         box = ",".join(f"{edge:g}" for edge in boxes[outside[0]])
         height, width = found.size_hw
-        more = f" (and {len(outside) - 1} more boxes)" if len(outside) > 1 else ""
+        more = f" (and {len(outside) - 1} more)" if len(outside) > 1 else ""
         raise DataError(
             f"{path}: {record.image_path}: box {box}: outside the photo of {width}x{height}{more}: photos of another "
             "size, or turned otherwise (data.ignore_exif)? make the list again with voc_annotation.py"
@@ -135,8 +135,8 @@ def _check_boxes(path: str, placed: Sequence[tuple[Record, Placement]], input_si
     # ``fit_sample`` leaves them out.
     if tiny := np.count_nonzero((sides <= MIN_SIDE_PX).any(axis=1)):
         reporter.say(
-            f"{path}: {tiny} boxes are {MIN_SIDE_PX:g} px wide or high at most in an input of {input_size} px: too "
-            "small to learn from: give a larger --model.input_size"
+            f"{path}: boxes of at most {MIN_SIDE_PX:g} px in an input of {input_size} px, which nothing learns: "
+            f"{tiny}: give a larger --model.input_size"
         )
 
 

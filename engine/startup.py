@@ -24,7 +24,7 @@ from engine.workers import default_strategy, noticing_losses
 from utils.classifier_config import ClassifierRunConfig
 from utils.cluster import read_cluster
 from utils.command_line import TrainingRequest
-from utils.config import RunConfig
+from utils.config import AUTO, RunConfig
 from utils.errors import ConfigError, FileError
 from utils.progress import Follower, Reporter
 
@@ -35,9 +35,9 @@ SETUPS: dict[type[Config], Callable[[Any], Setup]] = {
 
 DECIDES_STEPS = (
     *("train.batch_size:", "train.freeze_batch_size:", "train.phases:", "train.accumulate:", "train.seed:"),
-    "data.balance_classes:",
+    *("data.balance_classes:", "data.train:", "training images:"),
 )
-"""How lines of ``changed_fields`` begin that say why a step has other photos than it had."""
+"""How lines of ``changed_fields`` and ``changed_data`` begin that say why a step has other photos than it had."""
 
 
 def start_run(
@@ -153,7 +153,7 @@ def _resumed(
     _same_or_said(run, other_data, anyway, reporter)
     trainer.restore(checkpoint)
     position = trainer.position
-    if position.epoch_step and (other_data or any(line.startswith(DECIDES_STEPS) for line in changed)):
+    if position.epoch_step and any(line.startswith(DECIDES_STEPS) for line in changed + other_data):
         position.begin_epoch()
         reporter.say(f"epoch {position.epoch + 1} begins anew: its steps have other photos now")
     where = f"epoch {position.epoch + 1}, step {position.epoch_step + 1}"
@@ -244,5 +244,5 @@ def _training_state(path: Path) -> Checkpoint:
 
 def _check_shards(config: Config, replicas: int) -> None:
     for phase in phases(config):
-        if phase.batch_size % replicas:
+        if phase.batch_size != AUTO and phase.batch_size % replicas:
             raise ConfigError(f"batch size: {phase.batch_size}: must be a multiple of the {replicas} devices in use")

@@ -51,6 +51,7 @@ class Trainer:
         self.saving = Saving(config, task, run, self.average, self.workers.chief)
         self.step_files: tuple[str, ...] = ()
         self._optimizer_state: dict[str, np.ndarray] | None = None
+        self._in_phase = False
         self._listen(StopRequest())
         several = config.train.accumulate, strategy.num_replicas_in_sync
         for phase in self.phases:
@@ -63,6 +64,7 @@ class Trainer:
         history = [entry for entry in self.run.read_metrics() if entry["epoch"] < info["position"]["epoch"]]
         self.position = Position(**info["position"], history=history)
         self._optimizer_state = checkpoint.group("optimizer")
+        self._in_phase = self.position.epoch_step > 0
         if self.average is not None:
             # Fewer than steps where the run was begun without an average.
             updates = self.position.averaged_steps
@@ -110,12 +112,12 @@ class Trainer:
     def _run_phase(self, number: int, phase: PhaseConfig) -> None:
         with self._within_memory(phase.batch_size):
             learner = Learner(self.task, self.config.train, self.strategy, phase.frozen_backbone, self.average)
-        begins = self.position.epoch_step == 0 and self.position.epoch == self._first_epoch(number)
+        begins = not self._in_phase and self.position.epoch == self._first_epoch(number)
         if begins:
             self.position.measured_since_best = 0
         elif self._optimizer_state is not None:
             learner.restore_optimizer(self._optimizer_state)
-        self._optimizer_state = None
+        self._optimizer_state, self._in_phase = None, False
         images, sides = self._images_per_step(phase), self.task.train_data.at_size(phase.input_size).sides
         schedule = phase_schedule(self.config.train, images, self.epochs)
         measured = self.task.spec.input_size

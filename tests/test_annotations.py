@@ -122,7 +122,7 @@ def test_guesses_gbk_without_a_declaration_and_says_so(tmp_path):
         ("utf-16", b"plain"),
         ("ascii", "汽车".encode()),
         ("gbk", b"\xff\xff"),
-        ("gbk", "猫狗".encode()),
+        *(("gbk", name.encode()) for name in ("汽车", "猫狗", "行人", "缺陷")),
         ("klingon", b"plain"),
     ],
 )

@@ -320,6 +320,11 @@ def test_another_seed_is_refused_and_taken_when_that_is_asked_for(config: RunCon
     assert f"epoch {first['epoch'] + 1} begins anew: its steps have other photos now" in said(run)
     then = read_checkpoint(run / "last").info["position"]
     assert then["epoch_step"] == then["step"] - first["step"]
+    # The optimizer goes on with what it knows.
+    (updates,) = (
+        v for name, v in read_checkpoint(run / "last").group("optimizer").items() if name.endswith("/iteration")
+    )
+    assert updates == then["step"]
 
 
 def test_a_second_process_is_refused_and_the_first_goes_on(config: RunConfig, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_inputs_are_never_overwritten(listing: Path, tmp_path: Path, capsys: pyt
     before = listing.read_bytes(), (tmp_path / "old.txt").read_bytes()
     for options in (("--out", listing), ("--out", tmp_path / "old.txt"), ("--out", tmp_path / "o", "--plot", listing)):
         assert _run("--list", listing, "--anchors", tmp_path / "old.txt", *options) == 2
-        assert "is an input" in capsys.readouterr().err
+        assert "file; choose another name" in capsys.readouterr().err
     assert (listing.read_bytes(), (tmp_path / "old.txt").read_bytes()) == before
 
 

@@ -6,6 +6,7 @@ In a process of its own, because a device is cut in two before TensorFlow begins
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from tests.runs_watched import StopAfter
 from tests.small_run import lively_detector, noise, small_spec
 from tests.timings import TIMINGS
 from tests.two_replicas import one_and_two_devices
-from utils.config import PhaseConfig
+from utils.config import AUTO, PhaseConfig
 from utils.progress import Quiet
 
 LOOKS = 11
@@ -87,6 +88,9 @@ def share_a_training(folder: Path, one: tf.distribute.Strategy, two: tf.distribu
     resumed.fit()
     compare(runs["one"], runs["two"], 1e-4)
     compare(runs["two"], runs["stopped"], 0)
+    left_open = tuple(replace(phase, batch_size=AUTO) for phase in phases)
+    found = start_run(replace(config, train=replace(config.train, phases=left_open)), folder / "open", Quiet(), two)
+    assert [phase.batch_size for phase in found.phases] == [4, 4], found.phases
     print("training")
 
 

@@ -145,7 +145,7 @@ def _that_fits(image: ImageArray, name: str, spec: DetectorSpec) -> ImageArray:
 def pixels_of(image: Image, ignore_exif: bool = False) -> ImageArray:
     """[H, W, 3] uint8 RGB of an open Pillow image of any 8-bit, 16-bit or 1-bit mode, turned as its EXIF says.
 
-    A TIFF was turned when it was loaded: to have it otherwise, with ``ignore_exif``, give it as it was opened.
+    Give it as it was opened: Pillow turns a TIFF as it loads it, and once asked for its EXIF, it mixes XMP into that.
     DataError for modes I and F, whose range nobody knows, and for a file that cannot be decoded.
     """
     if 0 in image.size:

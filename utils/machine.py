@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -28,9 +29,11 @@ def memory_mib() -> float:
 
 
 def peak_memory_mib() -> float:
-    """The most memory that this process ever held; getrusage counts that of the process it was started from, too."""
+    """The most memory that this process ever held."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    # Where the kernel does not tell, the other count may be that of the process which this one was started from.
+    other = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), other) / 1024
 
 
 def usable_memory_mib(root: Path = Path("/")) -> float:

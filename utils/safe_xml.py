@@ -19,7 +19,6 @@ _PARSER = etree.XMLParser(
     resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
 )
 _DECLARATION = re.compile(r"\s*<\?xml\b([^>]*)\?>")
-_PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 _ENCODING = re.compile(r"""\bencoding\s*=\s*["']([^"']*)["']""")
 _DOCTYPES = tuple("<!DOCTYPE".encode(codec) for codec in ("ascii", "utf-16-le", "utf-16-be"))
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -83,6 +82,14 @@ def _undeclared_chinese(data: bytes) -> str | None:
     return None
 
 
+def _is_chinese_in_utf8(data: bytes) -> bool:
+    try:
+        # Characters of three bytes and more; those of two are as good a reading as one Chinese character.
+        return max(data.decode("utf-8")) >= "\u0800"
+    except UnicodeDecodeError:
+        return False
+
+
 def _as_utf8(data: bytes, name: str) -> bytes:
     """Bytes that the parser reads correctly: unchanged unless they are UTF-16, Chinese, or start with a BOM."""
     bom, codec = next(((bom, codec) for bom, codec in _BOMS if data.startswith(bom)), (b"", ""))
@@ -100,7 +107,7 @@ def _as_utf8(data: bytes, name: str) -> bytes:
         text = data[len(bom) :].decode(codec)
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: encoding {declared or codec!r}: its bytes contradict it: save it as UTF-8") from error
-    # GB18030 gives nearly any bytes a meaning, those of UTF-8 that of characters for private use, which nobody types.
-    if codec == "gb18030" and _PRIVATE_USE.search(text):
+    # GB18030 gives nearly any bytes a meaning; those of Chinese in it hardly ever are UTF-8 of such characters, too.
+    if codec == "gb18030" and _is_chinese_in_utf8(data):
         raise DataError(f"{name}: encoding {declared!r}: its bytes contradict it: save it as UTF-8")
     return _DECLARATION.sub("", text, count=1).encode()
