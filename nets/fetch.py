@@ -12,10 +12,10 @@ from pathlib import Path
 
 from utils.errors import FileError
 from utils.files import replacing
+from utils.machine import MIB
 from utils.progress import Quiet, Reporter
 
 TIMEOUT_SECONDS = 20
-MIB = 1 << 20
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 
 

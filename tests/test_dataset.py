@@ -226,7 +226,7 @@ class OneBox(PhotoDetector):
     """Finds the square's lower right quarter."""
 
     def objectness(self, inputs: ImageArray) -> list[FloatArray]:
-        raise NotImplementedError
+        return []
 
     def find(self, inputs: ImageArray, score: float, iou: float) -> list[Found]:
         return [Found(np.array([[0.5, 0.5, 1, 1]]), np.array([0.9]), np.array([0])) for _ in inputs]

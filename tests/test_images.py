@@ -78,12 +78,16 @@ def test_a_plain_jpeg_is_what_libjpeg_says(tmp_path, photo):
         np.testing.assert_allclose(read_image(path), np.asarray(Image.open(path)), atol=4)
 
 
+def marked(photo: Image.Image, path: Path, orientation: int) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return saved(photo, path, exif=exif, **({"lossless": True} if path.suffix == ".webp" else {}))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 def test_exif_is_applied_exactly_once(tmp_path, photo, suffix, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = saved(photo, tmp_path / f"a{suffix}", exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
+    path = marked(photo, tmp_path / f"a{suffix}", orientation)
     tolerance = 24 if suffix == ".jpg" else 0
     # Pillow turns a TIFF by itself, so the oracle starts from the stored pixels.
     probed = Image.new("RGB", photo.size)
@@ -105,9 +109,7 @@ def test_exif_is_applied_exactly_once(tmp_path, photo, suffix, orientation):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 def test_an_open_image_is_turned_as_its_file(tmp_path, photo, suffix, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = saved(photo, tmp_path / f"a{suffix}", exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
+    path = marked(photo, tmp_path / f"a{suffix}", orientation)
     for ignore_exif in (False, True):
         with Image.open(path) as image:
             found = pixels_of(image, ignore_exif)

@@ -31,16 +31,25 @@ from utils.errors import ConfigError, FileError
 from utils.progress import Quiet, Reporter
 
 
-@pytest.mark.parametrize("weights", ["none", "package"])
+@pytest.mark.parametrize("weights", ["none", "package", "imagenet"])
 def test_the_seed_of_the_run_decides_the_first_weights(monkeypatch: pytest.MonkeyPatch, weights: str) -> None:
     calls: list[dict[str, Any]] = []
 
     def build_detector(spec: Any, backbone_weights: Any = None, seed: int = 0) -> None:
         calls.append({"spec": spec, "weights": backbone_weights, "seed": seed})
 
+    heard = Heard()
+
+    def official_file(name: str, reporter: Reporter) -> Path:
+        assert (name, reporter) == ("efficientnet_b0", heard)  # who waits for a download sees how far it is
+        return Path("fetched.h5")
+
     monkeypatch.setattr(detection_setup, "build_detector", build_detector)
-    initial_detector(detector_spec(), weights, Quiet(), seed=5)
-    assert calls == [{"spec": detector_spec(), "weights": weights, "seed": 5}]
+    monkeypatch.setattr(detection_setup, "official_file", official_file)
+    initial_detector(detector_spec(), weights, heard, seed=5)
+    assert calls == [
+        {"spec": detector_spec(), "weights": Path("fetched.h5") if weights == "imagenet" else weights, "seed": 5}
+    ]
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(True, True), (True, False), (False, True)])

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -291,7 +292,9 @@ def test_health_counts_by_hand(tmp_path):
     assert health.smallest_in == "/p/1.jpg"
     assert sorted(health.sizes.tolist()) == pytest.approx([200**0.5, 100, 100, 100])
     assert health.image_sizes == {(100, 200): 4}
-    draw_health(health, tmp_path / "a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # no room for the plot beside a name that long
+        draw_health(health, tmp_path / "a.png")
     assert Image.open(tmp_path / "a.png").format == "PNG"
     draw_health(measure(Dataset(), ("a",)), tmp_path / "empty.png")
 
