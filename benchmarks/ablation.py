@@ -134,7 +134,7 @@ def row(name: str, seeds: list[dict[str, float]], reference: list[dict[str, floa
 def main() -> None:
     """Trains and prints a table, row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, required=True, help="the recipe, with the lists")
+    parser.add_argument("--config", type=Path, help="the recipe, with the lists (default: every field's own default)")
     parser.add_argument("--epochs", type=int, default=60, help="of each training (default: 60)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of the recipe itself (default: 3)")
     parser.add_argument("--row-seeds", type=int, default=1, help="trainings of each change (default: 1)")
@@ -147,7 +147,7 @@ def main() -> None:
     if min(given.seeds, given.row_seeds) < 1:
         parser.error("--seeds, --row-seeds: must be at least 1")
     given.out.mkdir(exist_ok=True, parents=True)
-    common = ["--config", str(given.config), *given.words]
+    common = [*(["--config", str(given.config)] if given.config else []), *given.words]
     common += ["--train.epochs", str(given.epochs), "--train.freeze_epochs", "0", "--train.eval_every", "0"]
     pool = pool_on(given.jobs)
 

@@ -201,6 +201,14 @@ def test_parts_with_their_own_boxes_are_ignored(tmp_path):
     refused(tmp_path, annotation_xml([only_part]), "bndbox: missing")
 
 
+def test_objects_that_lie_deeper_are_no_negative(tmp_path):
+    refused(
+        tmp_path,
+        annotation_xml([f"<objects>{CAR}{CAR}</objects>"]),
+        "objects: holds an <object>, whose place is <annotation>: move it there",
+    )
+
+
 def test_hundreds_of_boxes_are_all_read(tmp_path):
     objects = [object_xml("cell", i, 0, i + 1, 5) for i in range(700)]
     annotation, _ = parsed(tmp_path, annotation_xml(objects))

@@ -128,13 +128,34 @@ def test_help_explains_every_field(kind: type) -> None:
             assert action.help, action.dest
 
 
-@pytest.mark.parametrize("text", ["train:\n  epoch: 3\n", "nonsense:\n  a: 1\n", "train: [\n"])
+@pytest.mark.parametrize(
+    "text", ["train:\n  epoch: 3\n", "nonsense:\n  a: 1\n", "train: [\n", "a: &a [*a]\n", "? [a]\n: 1\n"]
+)
 def test_a_recipe_with_an_unknown_key_or_broken_yaml_is_refused(tmp_path: Path, text: str) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text(text)
     with pytest.raises(ConfigError) as caught:
         config_from("--config", str(recipe))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train:\n  epochs: 3\n  epochs: 4\n", "line 3: epochs: given twice"),
+        ("train:\n  epochs: 3\nmodel:\n  input_size: 96\ntrain:\n  batch_size: 4\n", "line 5: train: given twice"),
+        (
+            "train:\n  phases:\n  - {until_epoch: 3, batch_size: 4, frozen_backbone: true, batch_size: 8}\n",
+            "line 3: batch_size: given twice",
+        ),
+    ],
+)
+def test_a_recipe_that_gives_a_key_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config_from("--config", str(recipe))
+    assert f"{recipe}: {said}" in str(caught.value)
 
 
 def test_help_shows_its_examples_as_they_are_written() -> None:

@@ -49,6 +49,7 @@ def parse_annotation(xml_path: str | Path, problems: Problems | None = None) -> 
             found.warn("same box twice", f"{name}: object {number}: {parsed.name}: the same box as before: delete one")
         seen.add((parsed.name, parsed.box_xyxy))
         objects.append(parsed)
+    _refuse_deeper_objects(root, name, found)
     return Annotation(path, _stated_size(root), tuple(objects))
 
 
@@ -100,6 +101,13 @@ def known_objects(annotation: Annotation, class_names: Collection[str], problems
 
 def _shown(box: Box) -> str:
     return ",".join(f"{value:g}" for value in box)
+
+
+def _refuse_deeper_objects(root: etree._Element, name: str, found: Problems) -> None:
+    """Unread, objects that a file wraps in an element of its own would make its photo a negative."""
+    for wrapper in root:
+        if wrapper.find(".//object") is not None:
+            found.error(f"{name}: {wrapper.tag}: holds an <object>, whose place is <annotation>: move it there")
 
 
 def _check_filename(root: etree._Element, path: Path, found: Problems) -> None:

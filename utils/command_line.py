@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from utils.classifier_config import ClassifierRunConfig
@@ -132,11 +133,37 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
             words = [option, value, *words[:place], *words[place + 2 :]]
             break
     try:
+        if recipe:
+            _refuse_repeated_keys(recipe)
         return parser.parse_args(words)
     except UnicodeDecodeError as error:
         raise ConfigError(f"--config: {recipe}: is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    except RecursionError as error:
+        raise ConfigError(f"--config: {recipe}: holds itself: write it out") from error
     except (ArgumentError, OSError) as error:
         raise ConfigError(_teach(str(error), parser, recipe)) from error
+
+
+class _NoKeyTwice(yaml.SafeLoader):
+    """Reads YAML, but for a key that is given twice, of which it would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            said = str(key.value)
+            if said in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"--config: {self.name}: line {line}: {said}: given twice: keep one")
+            seen.add(said)
+        return super().construct_mapping(node, deep)
+
+
+def _refuse_repeated_keys(recipe: str) -> None:
+    try:
+        with open(recipe, encoding="utf-8") as text:
+            yaml.load(text, _NoKeyTwice)
+    except yaml.YAMLError:
+        pass  # jsonargparse says what is wrong.
 
 
 def run_config(parser: ArgumentParser, arguments: Namespace, config_type: type[ConfigT]) -> ConfigT:
