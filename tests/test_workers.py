@@ -176,6 +176,19 @@ def test_one_worker_killed_ends_the_other_and_both_go_on(classifying: list[str],
     assert len(story(run)) == read_checkpoint(run / "last").info["position"]["epoch"]
 
 
+@pytest.mark.slow
+def test_workers_that_are_all_told_leave_the_making_of_a_graph(classifying: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with started([*classifying, "--train.freeze_epochs=0", "--run-dir", str(run)], tmp_path) as workers:
+        wait_for(lambda: "phase 1 of 1" in (tmp_path / "worker-0").read_text(), workers)
+        for one in reversed(workers):
+            one.terminate()
+        codes, said = ended(workers, tmp_path)
+    assert codes == [143, 143], said
+    assert all(f"stopped; go on with: --resume {run}, on every worker\n" in one for one in said)
+    assert read_checkpoint(run / "last").info["position"]["step"] == 0
+
+
 def test_where_no_worker_found_anything_nothing_is_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(tf.distribute.get_strategy())
     workers.alone = False
