@@ -25,6 +25,7 @@ from engine.evaluation import gathered
 from engine.workers import Workers
 from tests.conftest import ROOT
 from tests.drawn_data import draw_lists
+from tests.endless_trace_door import TRACING
 from tests.labelled_folders import draw_folders
 from tests.timings import TIMINGS
 from utils.cluster import Cluster
@@ -176,11 +177,11 @@ def test_one_worker_killed_ends_the_other_and_both_go_on(classifying: list[str],
     assert len(story(run)) == read_checkpoint(run / "last").info["position"]["epoch"]
 
 
-@pytest.mark.slow
 def test_workers_that_are_all_told_leave_the_making_of_a_graph(classifying: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with started([*classifying, "--train.freeze_epochs=0", "--run-dir", str(run)], tmp_path) as workers:
-        wait_for(lambda: "phase 1 of 1" in (tmp_path / "worker-0").read_text(), workers)
+    with started(["tests/endless_trace_door.py", *classifying, "--run-dir", str(run)], tmp_path) as workers:
+        for index in range(2):
+            wait_for(lambda said=tmp_path / f"worker-{index}": TRACING in said.read_text(), workers)
         for one in reversed(workers):
             one.terminate()
         codes, said = ended(workers, tmp_path)
