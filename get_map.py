@@ -86,15 +86,14 @@ def _from_files(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
 
 
 def _by_running(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
-    from engine.evaluation import evaluate_records, ground_truths_for
-    from utils.records import read_annotation_list
+    from engine.evaluation import evaluate_records, samples_of_list
     from utils.voc import load_ground_truth
     from yolo import Detector
 
     detector, remarks = Detector(arguments.weights, runtime=arguments.runtime, input_size=arguments.size), FailFast()
     names, ignore_exif = detector.class_names, detector.spec.ignore_exif
     if arguments.list:
-        samples = ground_truths_for(read_annotation_list(arguments.list, len(names)), names, ignore_exif)
+        samples = samples_of_list(arguments.list, names, ignore_exif)
     else:
         samples = load_ground_truth(arguments.voc, arguments.year, arguments.set, names, ignore_exif, remarks)
     for line in remarks.warning_lines():

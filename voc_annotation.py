@@ -27,7 +27,7 @@ from pathlib import Path
 
 from utils.annotate import derive_classes, make_records, read_dataset, require_objects, write_lists
 from utils.arguments import Parser
-from utils.classes import read_classes, write_classes
+from utils.classes import CLASS_LIST, read_classes, write_classes
 from utils.door import run_door
 from utils.errors import DataError
 from utils.health import Health, health_parts, measure
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         return DataError.exit_code
     written, removed = write_lists(out, lists, sources, rule)
     # What belongs to these lists lies beside them, wherever it came from.
-    beside = out / "classes.txt"
+    beside = out / CLASS_LIST
     if not (args.classes and beside.resolve() == Path(args.classes).resolve()):
         write_classes(beside, class_names)
         written.append(beside)

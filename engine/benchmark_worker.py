@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from engine.evaluation import evaluate_records, ground_truths_for
+from engine.evaluation import evaluate_records, samples_of_list
 from engine.export.images import photos_of_list, photos_to_compare
 from engine.runtimes.choice import choose, load_detector
 from engine.runtimes.session import ArtifactPredictor
@@ -19,7 +19,6 @@ from utils.errors import UserError
 from utils.machine import MIB, peak_memory_mib
 from utils.progress import Quiet
 from utils.quiet import native_stderr_held_back, quieten_libraries
-from utils.records import read_annotation_list
 
 WARM_UP = 3
 PHOTOS, PARITY_PHOTOS = 16, 4
@@ -86,6 +85,5 @@ def detector(weights: Path, list_file: str | None, batch_size: int) -> Generator
             answer = peak_memory_mib() * MIB / 1e6
         else:
             assert list_file is not None
-            names = made.spec.class_names
-            samples = ground_truths_for(read_annotation_list(list_file, len(names)), names, made.spec.ignore_exif)
+            samples = samples_of_list(list_file, made.spec.class_names, made.spec.ignore_exif)
             answer = evaluate_records(made, samples, batch_size=batch_size).metrics.voc_map_50

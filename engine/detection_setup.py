@@ -26,7 +26,7 @@ from utils.errors import DataError, FileError
 from utils.image_headers import probe
 from utils.letterbox import Placement, place
 from utils.progress import Reporter
-from utils.records import read_annotation_list, refuse_overlap
+from utils.records import read_annotation_list, refuse_other_classes, refuse_overlap
 from utils.types import FloatArray, Record
 
 
@@ -47,7 +47,12 @@ class DetectionSetup:
         return detector_spec(self.config, warn)
 
     def fit(self, spec: DetectorSpec, reporter: Reporter) -> DetectorSpec:
-        """``spec``, or with anchors fitted to the training list, as ``model.auto_anchors`` has it."""
+        """``spec``, or with anchors fitted to the training list, as ``model.auto_anchors`` has it.
+
+        DataError where a list's ids mean other classes.
+        """
+        for path in (self.config.data.train, self.config.data.val):
+            refuse_other_classes(path, spec.class_names)
         least = self.config.model.auto_anchors
         if not least:
             return spec
@@ -158,7 +163,7 @@ def initial_detector(spec: DetectorSpec, weights: str, reporter: Reporter, seed:
 
     ``weights``: "none" (drawn from ``seed``); "imagenet", "package" or an ``.h5`` file for the backbone; a checkpoint,
     or a run with one: a detector's starts the whole, a classifier's the backbone. ``reporter`` tells what was
-    taken, of a download, and when a detector's anchors are not those of ``spec``.
+    taken, of a download, and when a detector's anchors or classes are not those of ``spec``.
     """
     found = starting_point(weights)
     if found is None:
@@ -175,6 +180,12 @@ def initial_detector(spec: DetectorSpec, weights: str, reporter: Reporter, seed:
             reporter.say(
                 f"{path}: its head learned other anchors than this run has: its sizes no longer fit; "
                 "to keep them, give its own as --model.anchors and --model.anchor_size, without --model.auto_anchors"
+            )
+        pairs = zip(theirs.class_names, spec.class_names, strict=True)
+        if changed := [f"{before!r} is {now!r}" for before, now in pairs if before != now]:
+            reporter.say(
+                f"{path}: its head learned other classes, of which {', '.join(changed)} now; to keep them, give its "
+                "own as --data.classes, and lists made with it"
             )
         return model
     backbone = model.get_layer(BACKBONE)

@@ -22,6 +22,7 @@ from utils.images import preparing, read_for_detector
 from utils.metrics import Metrics, evaluate
 from utils.problems import Problems
 from utils.progress import Quiet, Reporter
+from utils.records import read_annotation_list, refuse_other_classes
 from utils.types import Detections, FloatArray, GroundTruth, ImageArray, IntArray, Record
 from utils.voc import ground_truth_beside
 
@@ -145,6 +146,12 @@ def decoded_ahead(
     finally:
         # Whoever stops does not wait for a disk that may not answer.
         pool.shutdown(wait=over, cancel_futures=True)
+
+
+def samples_of_list(path: str | Path, class_names: Sequence[str], ignore_exif: bool = False) -> list[Sample]:
+    """``ground_truths_for`` what an annotation list holds. DataError where its ids mean other classes."""
+    refuse_other_classes(path, class_names)
+    return ground_truths_for(read_annotation_list(path, len(class_names)), class_names, ignore_exif)
 
 
 def ground_truths_for(records: Sequence[Record], class_names: Sequence[str], ignore_exif: bool = False) -> list[Sample]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.task import Config
 from nets.backbones import backbone_spec
 from utils.anchors import read_anchors
-from utils.classes import read_classes
+from utils.classes import CLASS_LIST, read_classes
 from utils.config import LEVELS, DataConfig, DetectorSpec, PhaseConfig, RunConfig, multi_scale_sides, package_versions
 from utils.shipped import own_or_shipped
 
@@ -43,7 +43,7 @@ def smallest_input(config: Config) -> int:
 
 def class_file(data: DataConfig) -> str:
     """The class list: the one that is named, or the one beside the training list, or VOC's."""
-    beside = Path(data.train).parent / "classes.txt"
+    beside = Path(data.train).with_name(CLASS_LIST)
     return data.classes or (str(beside) if beside.exists() else VOC_CLASSES)
 
 

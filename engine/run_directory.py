@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 import yaml
 
-from utils.classes import write_classes
+from utils.classes import CLASS_LIST, write_classes
 from utils.errors import ConfigError, FileError
 from utils.files import is_text, remove_leftovers, write_atomically
 from utils.run_files import BEST, CONFIG, LAST
@@ -41,7 +41,7 @@ class RunDirectory:
         self.refuse_used()
         text = yaml.safe_dump(_plain(config, inputs), sort_keys=False, allow_unicode=True)
         write_atomically(self.config_file, text)
-        write_classes(self.path / "classes.txt", class_names)
+        write_classes(self.path / CLASS_LIST, class_names)
 
     def refuse_used(self) -> None:
         """ConfigError when a run is here."""

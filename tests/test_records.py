@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from utils.classes import read_classes, write_classes
 from utils.errors import ConfigError, DataError
-from utils.records import format_record, parse_record, read_annotation_list, refuse_overlap, write_annotation_list
+from utils.records import (
+    format_record,
+    parse_record,
+    read_annotation_list,
+    refuse_other_classes,
+    refuse_overlap,
+    write_annotation_list,
+)
 from utils.types import Record
 
 
@@ -141,6 +148,17 @@ def test_a_list_of_any_names_survives_the_disk(tmp_path):
     assert os.fsencode(names[5]) in path.read_bytes()
     with pytest.raises(DataError, match="rename"):
         write_annotation_list(path, [record("/p/\ud800.jpg")])
+
+
+def test_a_list_whose_ids_mean_other_classes_is_refused(tmp_path):
+    path = tmp_path / "list.txt"
+    # Where a list lies alone, its ids are taken at their word.
+    refuse_other_classes(path, ("cat", "cow"))
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    refuse_other_classes(path, ("cat", "dog"))
+    refuse_other_classes(path, ("cat", "dog", "cow"))
+    with pytest.raises(DataError, match=r"list\.txt: class id 1: is 'dog' by .*classes\.txt, not 'cow': give that"):
+        refuse_other_classes(path, ("cat", "cow"))
 
 
 def test_line_ends_and_byte_order_marks(tmp_path):

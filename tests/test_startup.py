@@ -95,6 +95,20 @@ def test_a_head_that_learned_other_anchors_starts_with_a_word(monkeypatch: pytes
     assert line.startswith(f"{tmp_path / 'best'}: its head learned other anchors")
 
 
+def test_a_head_that_learned_other_classes_starts_with_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def small(*_: Any, **__: Any) -> keras.Model:
+        inputs = keras.Input([2])
+        return keras.Model(inputs, keras.layers.Dense(2, name="head")(inputs))
+
+    monkeypatch.setattr(detection_setup, "build_detector", small)
+    learned = replace(detector_spec(), class_names=("cat", "dog", "cow"))
+    save_checkpoint(tmp_path / "best", Checkpoint(learned, model_tensors(small())))
+    heard = Heard()
+    initial_detector(replace(learned, class_names=("dog", "cat", "cow")), str(tmp_path / "best"), heard)
+    (line,) = heard.lines
+    assert f"{tmp_path / 'best'}: its head learned other classes, of which 'cat' is 'dog', 'dog' is 'cat' now" in line
+
+
 def test_a_folder_that_holds_a_run_is_refused_before_any_image_is_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

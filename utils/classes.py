@@ -11,6 +11,8 @@ from utils.inputs import open_regular
 from utils.shipped import ROOT, SHIPPED_FOLDER
 
 IMAGENET = "imagenet_classes.txt"
+CLASS_LIST = "classes.txt"
+"""The class list of the annotation lists beside it."""
 
 
 def read_classes(path: str | Path, warn: Callable[[str], None] | None = None) -> tuple[str, ...]:

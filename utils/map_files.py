@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.classes import CLASS_LIST
 from utils.errors import ConfigError, DataError, did_you_mean
 from utils.files import write_atomically
 from utils.folders import replacing_folder
@@ -19,7 +20,7 @@ from utils.plain_numbers import plain_number
 from utils.types import Detections, GroundTruth
 
 TRUTH_FOLDER, FOUND_FOLDER = "ground-truth", "detection-results"
-CLASSES_FILE = "classes.txt"
+CLASSES_FILE = CLASS_LIST
 DIFFICULT = "difficult"
 
 

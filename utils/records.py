@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.classes import CLASS_LIST, read_classes
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically
 from utils.inputs import open_regular
@@ -110,6 +111,19 @@ def read_annotation_list(path: str | Path, class_count: int | None = None) -> li
     if not records:
         raise ConfigError(f"{path}: is empty: make it with voc_annotation.py")
     return records
+
+
+def refuse_other_classes(path: str | Path, class_names: Sequence[str]) -> None:
+    """DataError where the ids in the annotation list ``path`` mean other classes, by the class list beside it."""
+    beside = Path(path).with_name(CLASS_LIST)
+    if not beside.exists():
+        return
+    for number, (theirs, ours) in enumerate(zip(read_classes(beside), class_names, strict=False)):
+        if theirs != ours:
+            raise DataError(
+                f"{path}: class id {number}: is {theirs!r} by {beside}, not {ours!r}: "
+                "give that class list, or make the list anew with voc_annotation.py --classes"
+            )
 
 
 def write_annotation_list(path: str | Path, records: Iterable[Record]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from engine.evaluation import ground_truths_for
+from engine.evaluation import samples_of_list
 from engine.export.calibration import Calibration, climb
 from engine.export.graph import versions
 from engine.export.images import photos_of_list, photos_to_compare
@@ -28,7 +28,6 @@ from utils.export_formats import FORMATS
 from utils.files import replacing, writing
 from utils.folders import replacing_folder
 from utils.progress import Reporter
-from utils.records import read_annotation_list
 
 WRITERS: dict[str, tuple[Callable[..., None], str]] = {
     "onnx": (write_onnx, "{}.onnx"),
@@ -83,8 +82,7 @@ def export_all(request: ExportRequest, reporter: Reporter) -> Iterator[Parity]:
     ladder = climb([predictor.prepare([photo])[1] for photo in fitting], predictor.model)
     samples = []
     if request.measure:
-        records = read_annotation_list(request.measure, len(spec.class_names))
-        samples = ground_truths_for(records, spec.class_names, spec.ignore_exif)
+        samples = samples_of_list(request.measure, spec.class_names, spec.ignore_exif)
     photos, where = photos_to_compare(request.checkpoint, spec, request.images)
     reporter.say(f"compared on {where}")
     check = ParityCheck.of(predictor, photos, samples, (request.score, request.iou), reporter)
