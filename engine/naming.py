@@ -45,7 +45,12 @@ def name_outputs(sources: Sources) -> list[OutputNames]:
     """
     wished = [_picture_name(image) for image in sources.images] + [_video_name(video) for video in sources.videos]
     pictures = _made_different(wished)
-    stems = [picture.with_suffix("") for picture in pictures]
+    given = [image.folder / image.path.name for image in sources.images] + wished[len(sources.images) :]
+    # VOC pairs a photo with the XML of its own stem, which is not that of a picture in another format.
+    stems = [
+        (own if picture == wish else picture).with_suffix("")
+        for own, wish, picture in zip(given, wished, pictures, strict=True)
+    ]
     shared = Counter(_folded(stem) for stem in stems)
     framed = {_FRAME.sub("", _folded(stem)) for stem in stems[: len(sources.images)] if _FRAME.search(stem.name)}
     full = [

@@ -12,6 +12,8 @@ from utils.files import write_atomically
 from utils.types import Detections, ImageArray
 
 JPEG_QUALITY = 95
+LONGEST_GAP = 20
+"""So many numbers in a row without a crop are the end of a photo's crops; boxes without an area leave gaps."""
 
 
 def save_picture(path: Path, image_rgb: ImageArray) -> None:
@@ -33,10 +35,11 @@ def save_picture(path: Path, image_rgb: ImageArray) -> None:
 def save_crops(folder: Path, stem: Path, image_rgb: ImageArray, detections: Detections) -> int:
     """Each detection as ``folder/CLASS/STEM_N.jpg``, N from 1 over the image. Returns how many were written.
 
-    A box without an area inside the image gives no crop.
+    A box without an area inside the image gives no crop. Crops of that stem that were there go.
     """
     height, width = image_rgb.shape[:2]
     written = 0
+    _remove_crops(folder, stem)
     for number, (name, box) in enumerate(zip(detections.names, detections.boxes_xyxy, strict=True), start=1):
         left, top = np.floor(np.maximum(box[:2], 0)).astype(int)
         right, bottom = np.ceil(np.minimum(box[2:], (width, height))).astype(int)
@@ -45,6 +48,19 @@ def save_crops(folder: Path, stem: Path, image_rgb: ImageArray, detections: Dete
             save_picture(file, image_rgb[top:bottom, left:right])
             written += 1
     return written
+
+
+def _remove_crops(folder: Path, stem: Path) -> None:
+    classes = list(folder.iterdir()) if folder.exists() else []
+    # Looked for by number: to list a folder of many photos for each of them would take long.
+    number = last = 0
+    while number < last + LONGEST_GAP:
+        number += 1
+        for one in classes:
+            file = one / stem.parent / f"{stem.name}_{number}.jpg"
+            if file.exists():
+                file.unlink()
+                last = number
 
 
 def folder_name(class_name: str) -> str:

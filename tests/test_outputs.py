@@ -46,6 +46,16 @@ def test_crops_are_what_lies_in_the_box_and_in_the_image(tmp_path: Path) -> None
     assert read_image(tmp_path / "細胞" / "sub" / "photo_2.jpg").shape == (10, 10, 3)
 
 
+def test_crops_of_an_earlier_run_do_not_stay_among_those_of_this_one(tmp_path: Path) -> None:
+    save_crops(tmp_path, Path("photo"), PHOTO, FOUND)
+    save_crops(tmp_path, Path("photo_1"), PHOTO, FOUND)
+    (tmp_path / "細胞" / "photo_21.jpg").touch()
+    only = FOUND.above(0.6)
+    assert save_crops(tmp_path, Path("photo"), PHOTO, only) == 1
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.jpg"))
+    assert found == ["white cell/photo_1.jpg", "white cell/photo_1_1.jpg", "細胞/photo_1_2.jpg"]
+
+
 @pytest.mark.parametrize(
     ("name", "folder"), [("a/b", "a_b"), ("..", "_"), (" x. ", "x"), ("細胞", "細胞"), ("a\nb", "a_b"), ("", "_")]
 )

@@ -158,8 +158,11 @@ def test_no_two_outputs_ever_meet():
 
 
 def test_formats_that_are_not_written_become_png():
-    assert named(images("a.gif", "b", "c.jfif"))[0][0] == "a.gif.png"
-    assert [picture for picture, _ in named(images("b", "c.jfif"))] == ["b.png", "c.jfif.png"]
+    # What goes beside them keeps their own names, by which VOC finds them.
+    assert named(images("a.gif", "b", "c.jfif")) == [("a.gif.png", "a"), ("b.png", "b"), ("c.jfif.png", "c")]
+    assert named(images("a.gif", "a.jpg", "x/a.gif")) == [
+        ("a.gif.png", "a.gif.png"), ("a.jpg", "a.jpg"), ("a.gif_2.png", "a.gif_2")
+    ]  # fmt: skip
 
 
 def test_folders_below_a_searched_directory_are_kept(tree):
