@@ -89,6 +89,8 @@ def seconds_left(
     epochs, known = phases[-1].until_epoch, [entry for entry in history if entry.get("seconds") is not None]
     if not known:
         return None
+    # Not as many as there are entries, of which a user may have removed damaged ones.
+    finished = history[-1]["epoch"] + 1
     pace, cost, total, begins = known[-1]["seconds"], 0.0, 0.0, 0
     graph = max(entry.get("preparing_seconds", 0.0) for entry in history)
     for phase in phases:
@@ -99,10 +101,10 @@ def seconds_left(
             pace = sum(recent) / len(recent)
         elif before:
             pace *= cost / before
-        total += pace * max(0, phase.until_epoch - max(begins, len(history))) + graph * (begins >= len(history))
+        total += pace * max(0, phase.until_epoch - max(begins, finished)) + graph * (begins >= finished)
         begins = phase.until_epoch
-    total += max(0, epochs - len(history)) * _last(history, "validating_seconds")
-    return total + measurements(len(history) + 1, epochs, eval_every) * _last(history, "measuring_seconds")
+    total += max(0, epochs - finished) * _last(history, "validating_seconds")
+    return total + measurements(finished + 1, epochs, eval_every) * _last(history, "measuring_seconds")
 
 
 def _last(history: Sequence[dict[str, Any]], name: str) -> float:

@@ -22,6 +22,8 @@ class Position:
     epoch_sums: list[float] = field(default_factory=list)
     """Of each loss part, over the steps of the epoch so far."""
     epoch_dropped: int = 0
+    in_phase: bool | None = None
+    """Whether its phase was begun before; None: if a step of the epoch was, in checkpoints older than this field."""
     averaged_steps: int | None = None
     """Updates of the average of the weights; None: as many as steps, in checkpoints that are older than this field."""
 
@@ -42,8 +44,14 @@ class TrainingSummary:
     score_title: str
     epochs: int
     minutes: float
+    """In this process."""
+    resumed: bool
+    """Whether it had begun before."""
 
     def __str__(self) -> str:
         known = self.best_score is not None
         found = f"best {self.score_title} {self.best_score:.4f}" if known else f"{self.score_title} not measured"
-        return f"{self.epochs} epochs in {self.minutes:.1f} minutes, {found} on the validation data"
+        epochs = f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
+        took = f"{self.minutes:.1f} minutes"
+        took = f"{epochs} ({took} since the run was resumed)" if self.resumed else f"{epochs} in {took}"
+        return f"{took}, {found} on the validation data"

@@ -153,6 +153,15 @@ def _resumed(
     _same_or_said(run, other_data, anyway, reporter)
     trainer.restore(checkpoint)
     position = trainer.position
+    if position.epoch >= trainer.epochs:
+        if any(line.startswith(("train.epochs:", "train.phases:")) for line in changed):
+            # Nothing would measure the weights of now.
+            raise ConfigError(f"{run.path}: train.epochs: {trainer.epochs}: {position.epoch} are done: give more")
+        reporter.say(f"{source}: all {trainer.epochs} epochs are done; docs/resume.md says how to go on for longer")
+        return trainer
+    if any(line.startswith(("data.val:", "validation images:")) for line in other_data):
+        position.best_score, position.measured_since_best = -1.0, 0
+        reporter.say("the best is looked for anew: it was measured on other validation data")
     if position.epoch_step and any(line.startswith(DECIDES_STEPS) for line in changed + other_data):
         position.begin_epoch()
         reporter.say(f"epoch {position.epoch + 1} begins anew: its steps have other photos now")

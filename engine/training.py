@@ -51,7 +51,6 @@ class Trainer:
         self.saving = Saving(config, task, run, self.average, self.workers.chief)
         self.step_files: tuple[str, ...] = ()
         self._optimizer_state: dict[str, np.ndarray] | None = None
-        self._in_phase = False
         self._listen(StopRequest())
         several = config.train.accumulate, strategy.num_replicas_in_sync
         for phase in self.phases:
@@ -64,7 +63,8 @@ class Trainer:
         history = [entry for entry in self.run.read_metrics() if entry["epoch"] < info["position"]["epoch"]]
         self.position = Position(**info["position"], history=history)
         self._optimizer_state = checkpoint.group("optimizer")
-        self._in_phase = self.position.epoch_step > 0
+        if self.position.in_phase is None:
+            self.position.in_phase = self.position.epoch_step > 0
         if self.average is not None:
             # Fewer than steps where the run was begun without an average.
             updates = self.position.averaged_steps
@@ -79,6 +79,7 @@ class Trainer:
         """
         self._listen(stop or StopRequest())
         started = self.saving.time = time.monotonic()
+        resumed = self.position.step > 0
         try:
             with noticing_losses():
                 self.workers.refuse_differences(self._start)
@@ -90,16 +91,16 @@ class Trainer:
                         self._run_phase(number, phase)
         finally:
             self.run.unlock()
-        best = self.position.best_score
-        if self._stopped_early():
+        best, title = self.position.best_score, next(iter(self.task.curves.values()))
+        if self._stopped_early() and self.position.epoch < self.epochs:
             since = self.position.measured_since_best
             self.reporter.say(
                 f"stopped early, after epoch {self.position.epoch} of {self.epochs}: {since} measurements in a row "
-                f"found no better {self._score_title()} than {best:.4f} (train.early_stopping)"
+                f"found no better {title} than {best:.4f} (train.early_stopping)"
             )
         complete = self._stopped_early() or self.position.epoch >= self.epochs
         score, minutes = best if best >= 0 else None, (time.monotonic() - started) / 60
-        return TrainingSummary(self.run.path, complete, score, self._score_title(), self.position.epoch, minutes)
+        return TrainingSummary(self.run.path, complete, score, title, self.position.epoch, minutes, resumed)
 
     def _listen(self, own: StopRequest) -> None:
         """Looks at the stop that this process is asked for, and at that which all workers know of."""
@@ -112,12 +113,12 @@ class Trainer:
     def _run_phase(self, number: int, phase: PhaseConfig) -> None:
         with self._within_memory(phase.batch_size):
             learner = Learner(self.task, self.config.train, self.strategy, phase.frozen_backbone, self.average)
-        begins = not self._in_phase and self.position.epoch == self._first_epoch(number)
+        begins = not self.position.in_phase and self.position.epoch == self._first_epoch(number)
         if begins:
             self.position.measured_since_best = 0
         elif self._optimizer_state is not None:
             learner.restore_optimizer(self._optimizer_state)
-        self._optimizer_state, self._in_phase = None, False
+        self._optimizer_state, self.position.in_phase = None, True
         images, sides = self._images_per_step(phase), self.task.train_data.at_size(phase.input_size).sides
         schedule = phase_schedule(self.config.train, images, self.epochs)
         measured = self.task.spec.input_size
@@ -240,6 +241,7 @@ class Trainer:
     def _finish_epoch(self, learner: Learner, entry: EpochMetrics, weights: Weights, better: bool) -> None:
         position = self.position
         position.epoch += 1
+        position.in_phase = all(position.epoch != phase.until_epoch for phase in self.phases)
         position.begin_epoch()
         position.history.append(entry)
         every, size = self.config.train.eval_every, self.task.spec.input_size
@@ -295,6 +297,3 @@ class Trainer:
     def _within_memory(self, batch_size: int) -> AbstractContextManager[None]:
         advice = "lower train.batch_size, train.freeze_batch_size or model.input_size"
         return within_memory(str(self.run.path), batch_size, advice)
-
-    def _score_title(self) -> str:
-        return next(iter(self.task.curves.values()))

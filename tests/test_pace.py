@@ -53,6 +53,12 @@ def test_the_first_epoch_of_a_phase_counts_only_while_it_is_alone() -> None:
     assert left(epochs(30, 2, 2, 2, 50, *[8] * 5)) == 0
 
 
+def test_epochs_whose_lines_were_lost_are_done_all_the_same() -> None:
+    known = epochs(30, 2, 2, 2, 2, 2, 2, 2, 2, 2, validating=dict.fromkeys(range(10), 5))
+    assert left(known[:4] + known[6:8]) == 2 * (2 + 5)
+    assert left(known[:4] + known[6:]) == 0
+
+
 def test_an_epoch_that_was_gone_on_with_leaves_the_others_to_go_by() -> None:
     assert left(epochs(30, 2, 4, None)) == 3 * 6
     assert left(epochs(30, 2, 2, 2, None)) == 2 * 5

@@ -170,6 +170,39 @@ def test_without_a_better_score_a_run_ends_early_and_says_so(
     assert steps_in(tmp_path / "run" / "last") == 8 * STEPS
 
 
+def test_a_run_whose_patience_ends_with_its_last_epoch_was_not_stopped_early(tmp_path: Path) -> None:
+    run = trainer(tmp_path, epochs=3, early_stopping=2)
+    run.reporter = heard = Heard()
+    assert run.fit().epochs == 3
+    assert not any("stopped early" in line for line in heard.lines)
+
+
+@pytest.mark.parametrize("stops", [1, 2])
+def test_an_epoch_that_begins_anew_keeps_the_optimizer_however_often_it_is_stopped(
+    tmp_path: Path, idle: type[IdleLearner], stops: int
+) -> None:
+    def stopped(own: Trainer, where: str) -> None:
+        stop = StopRequest()
+        setattr(idle, where, staticmethod(lambda *_: setattr(stop, "exit_code", 130)))
+        own.fit(stop)
+        setattr(idle, where, staticmethod(lambda *_: None))
+
+    def gone_on_with() -> Trainer:
+        own = trainer(tmp_path)
+        own.restore(read_checkpoint(tmp_path / "run" / "last"))
+        return own
+
+    stopped(trainer(tmp_path), "at_step")
+    again = gone_on_with()
+    # As --resume-anyway has it with other batches.
+    again.position.begin_epoch()
+    if stops == 2:
+        stopped(again, "at_trace")
+        again = gone_on_with()
+    again.fit()
+    assert read_checkpoint(tmp_path / "run" / "last").tensors["optimizer/count"] == 1 + 2 * STEPS
+
+
 def test_a_phase_that_gets_no_further_does_not_keep_the_next_from_its_chance(tmp_path: Path) -> None:
     phases = (PhaseConfig(6, 2, True), PhaseConfig(10, 2, False))
     assert trainer(tmp_path, phases=phases, early_stopping=2).fit().epochs == 8
@@ -415,6 +448,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     summary = again.fit()
     assert (summary.epochs, summary.best_score) == (2, 0)
     assert (tmp_path / "run" / "last").read_bytes() == before
+    assert str(summary).startswith("2 epochs (0.0 minutes since the run was resumed), best mAP@0.5 0.0000")
 
 
 def test_a_run_that_came_to_its_end_is_complete_though_a_stop_was_asked_for_then(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.checkpoint import read_checkpoint
+from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.detection_setup import read_lists
 from engine.learner import Learner
 from engine.plan import detector_spec
@@ -22,7 +22,7 @@ from tests.drawn_data import draw_lists, draw_photo
 from tests.runs_watched import Heard, StopAfter
 from tests.timings import TIMINGS
 from utils.augment import fit_sample
-from utils.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from utils.config import DataConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError, DataError, DivergedError, FileError
 from utils.progress import Quiet
 from utils.records import write_annotation_list
@@ -168,6 +168,39 @@ def test_a_run_goes_on_with_what_it_began_with(finished: Path, config: RunConfig
         resume_run(larger, run, Quiet(), anyway=True)
     harmless = replace(config, train=replace(config.train, eval_every=1), data=replace(config.data, threads=1))
     resume_run(harmless, run, Quiet()).run.unlock()
+
+
+def test_a_finished_run_is_said_to_be_and_does_not_get_shorter(
+    finished: Path, config: RunConfig, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    reporter = Heard()
+    resume_run(config, run, reporter).run.unlock()
+    assert reporter.lines == [f"{run}/last: all 3 epochs are done; docs/resume.md says how to go on for longer"]
+    for epochs in (2, 3):
+        shorter = replace(config, train=replace(config.train, phases=(PhaseConfig(epochs, 2, True),)))
+        with pytest.raises(ConfigError, match=f"train.epochs: {epochs}: 3 are done: give more"):
+            resume_run(shorter, run, Quiet(), anyway=True)
+
+
+def test_on_other_validation_data_the_best_is_looked_for_anew(
+    finished: Path, config: RunConfig, tmp_path: Path
+) -> None:
+    run, val = tmp_path / "run", tmp_path / "val.txt"
+    shutil.copytree(finished, run)
+    checkpoint = read_checkpoint(run / "last")
+    checkpoint.info["position"].update(epoch=2, best_score=0.9, measured_since_best=1)
+    save_checkpoint(run / "last", checkpoint)
+    lines = Path(config.data.val).read_text().splitlines(keepends=True)
+    for kept, score in ((lines, 0.9), (lines[1:], -1.0)):
+        val.write_text("".join(kept))
+        changed, reporter = replace(config, data=replace(config.data, val=str(val))), Heard()
+        trainer = resume_run(changed, run, reporter, anyway=True)
+        trainer.run.unlock()
+        assert (trainer.position.best_score, trainer.position.measured_since_best) == (score, int(score > 0))
+        said = "the best is looked for anew: it was measured on other validation data" in reporter.lines
+        assert said == (score < 0)
 
 
 def test_a_checkpoint_without_training_state_is_named(finished: Path, config: RunConfig, tmp_path: Path) -> None:

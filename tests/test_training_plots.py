@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from utils.training_plots import TRAIN_COLOUR, plot_curves
 
@@ -40,6 +41,17 @@ def test_curves_are_drawn(tmp_path: Path, entries: list[dict]) -> None:
     picture = cv2.imread(str(tmp_path / "plots" / "curves.png"))
     assert picture is not None
     assert has_colour(picture, TRAIN_COLOUR)
+
+
+def test_a_line_stands_wherever_the_backbone_freezes_or_thaws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: set[float] = set()
+    monkeypatch.setattr(Axes, "axvline", lambda self, x, **_: lines.add(x))
+    entries = history(10)
+    for entry in entries[2:4]:
+        entry["frozen_backbone"] = True
+    # Of a file from which lines were lost.
+    plot_curves(entries[1:], tmp_path / "curves.png", PARTS, MEASURES)
+    assert lines == {2.5, 4.5}
 
 
 def test_a_measure_that_is_never_taken_gets_no_panel(tmp_path: Path) -> None:

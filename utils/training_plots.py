@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,10 @@ def _frame(axis: Any, history: Sequence[dict[str, Any]], title: str) -> None:
     axis.set_title(title)
     axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
     axis.set_xlabel("epoch")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_xlim(0.5, history[-1]["epoch"] + 1.5)
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-    frozen = sum(bool(entry["frozen_backbone"]) for entry in history)
-    if 0 < frozen < len(history):
-        axis.axvline(frozen + 0.5, color="grey", lw=1, ls=":")
+    for before, entry in pairwise(history):
+        if before["frozen_backbone"] != entry["frozen_backbone"]:
+            axis.axvline(entry["epoch"] + 0.5, color="grey", lw=1, ls=":")
