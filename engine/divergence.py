@@ -26,6 +26,12 @@ def refuse_diverged_loss(parts: np.ndarray, rate: float) -> None:
         raise DivergedError(f"the loss is not a number any more; lower train.learning_rate (now {rate:g})")
 
 
+def refuse_diverged_gradient(norm: float, rate: float) -> None:
+    """DivergedError unless the ``norm`` of all gradients is a number: their update ruins every weight at once."""
+    if not np.isfinite(norm):
+        raise DivergedError(f"the gradient is not a number any more; lower train.learning_rate (now {rate:g})")
+
+
 def refuse_diverged_weights(weights: Mapping[str, np.ndarray], rate: float) -> None:
     """DivergedError when a weight is not a number, which the loss would only show a step later."""
     for name, value in weights.items():

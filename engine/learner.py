@@ -12,6 +12,7 @@ import tensorflow as tf
 from engine.averaging import WeightAverage
 from engine.dataset import Batch
 from engine.devices import forward
+from engine.divergence import refuse_diverged_gradient
 from engine.optimizer import build_optimizer
 from engine.precision import LossScale, gpu_capabilities, precision_for
 from engine.task import Task
@@ -97,15 +98,17 @@ class Learner:
     def train_step(self, batch: Batch, learning_rate: float) -> np.ndarray:
         """Learns from ``batch``; the loss parts named by ``parts`` before the update, [P] float32.
 
-        In float16 a step whose gradients overflow changes no weight. DivergedError after many such in a row.
+        In float16 a step whose gradients overflow changes no weight. DivergedError after many such in a row, and
+        where gradients of a loss that is a number are none.
         """
         self.optimizer.learning_rate.assign(learning_rate)
-        if self.collects:
-            return self._accumulated(batch)
-        return self._train(batch.images, batch.targets).numpy()
+        *parts, norm = self._accumulated(batch) if self.collects else self._train(batch.images, batch.targets).numpy()
+        if np.isfinite(parts).all():
+            refuse_diverged_gradient(norm, learning_rate)
+        return np.array(parts, np.float32)
 
     def _accumulated(self, batch: Batch) -> np.ndarray:
-        """The step of ``batch``, whose gradient is summed up part by part."""
+        """What ``_train`` gives, of the step of ``batch``, whose gradient is summed up part by part."""
         parts = np.split(np.arange(len(batch.images)), self.config.accumulate)
         targets = [{name: value[rows] for name, value in batch.targets.items()} for rows in parts]
         own = np.array([self.task.weight(one) for one in (batch.targets, *targets)])
@@ -116,14 +119,14 @@ class Learner:
             self._collect(batch.images[rows], part, float(share / whole), scale).numpy()
             for rows, part, share in zip(parts, targets, weights, strict=True)
         ]
-        finite = self.loss_scale is None or float(self._overflows()) == 0.0
+        finite, norm = self.loss_scale is None or float(self._overflows()) == 0.0, 0.0
         if finite:
-            self._update(scale)
+            norm = float(self._update(scale))
         else:
             self._skip()
         if self.loss_scale is not None:
             self.loss_scale.follow(finite)
-        return np.sum(collected, axis=0)
+        return np.append(np.sum(collected, axis=0), np.float32(norm))
 
     def validation_step(self, batch: Batch) -> np.ndarray:
         """The loss parts of ``batch`` without learning, [P] float32."""
@@ -179,10 +182,11 @@ class Learner:
             parts = self.strategy.run(self._replica_collect, args=(images, targets, share, scale))
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
 
-    def _update_on_replicas(self, scale: Any) -> None:
-        self.strategy.run(self._replica_update, args=(scale,))
+    def _update_on_replicas(self, scale: Any) -> Any:
+        norms = self.strategy.run(self._replica_update, args=(scale,))
         if self.average is not None:
             self.average.update()
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, norms, axis=None)
 
     def _overflows_on_replicas(self) -> Any:
         """How many replicas have summed up gradients that are not numbers."""
@@ -197,8 +201,7 @@ class Learner:
 
     def _replica_step(self, images: Any, targets: dict[str, Any]) -> Any:
         parts, gradients = self._gradients(images, targets)
-        self._apply(gradients)
-        return parts
+        return tf.concat([parts, self._apply(gradients)[None]], axis=0)
 
     def _replica_collect(self, images: Any, targets: dict[str, Any], share: Any, scale: Any) -> Any:
         parts, gradients = self._gradients(images, targets, share, scale)
@@ -206,9 +209,10 @@ class Learner:
             total.assign_add(gradient)
         return parts
 
-    def _replica_update(self, scale: Any) -> None:
-        self._apply([tf.convert_to_tensor(total) / scale for total in self.sums])
+    def _replica_update(self, scale: Any) -> Any:
+        norm = self._apply([tf.convert_to_tensor(total) / scale for total in self.sums])
         self._replica_forget()
+        return norm
 
     def _replica_forget(self) -> None:
         for total in self.sums:
@@ -235,18 +239,17 @@ class Learner:
             loss = scale * tf.add_n(parts)
         return tf.stack(parts), tape.gradient(loss, [variable.value for variable in self.trainable])
 
-    def _apply(self, gradients: list[Any]) -> None:
-        if self.config.clip_norm > 0:
-            gradients = self._clipped(gradients)
-        self.optimizer.apply(gradients, self.trainable)
-
-    def _clipped(self, gradients: list[Any]) -> list[Any]:
-        """Scaled down to the norm of the whole batch's gradient, which needs the sum over replicas first."""
-        replicas = self.strategy.num_replicas_in_sync
-        if replicas > 1:
+    def _apply(self, gradients: list[Any]) -> Any:
+        """An update. Returns the norm of ``gradients``."""
+        replicas, limit = self.strategy.num_replicas_in_sync, self.config.clip_norm
+        # They are scaled down to the norm of the whole batch's, which needs the sum over replicas first.
+        if limit > 0 and replicas > 1:
             gradients = [g / replicas for g in _sum_over_replicas(gradients)]
-        clipped, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm / replicas)
-        return clipped
+        norm = tf.linalg.global_norm(gradients)
+        if limit > 0:
+            gradients, _ = tf.clip_by_global_norm(gradients, limit / replicas, norm)
+        self.optimizer.apply(gradients, self.trainable)
+        return norm
 
     def _l2(self) -> Any:
         return self.config.head_l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in self.kernels])

@@ -139,7 +139,7 @@ def test_what_a_part_counts_for_goes_by_the_positives_of_all_workers(tmp_path, m
         return tf.zeros(len(learner.parts))
 
     monkeypatch.setattr(learner, "_collect", collect)
-    monkeypatch.setattr(learner, "_update", lambda scale: None)
+    monkeypatch.setattr(learner, "_update", lambda scale: 1.0)
     # The photos of the first part have no objects; those of another worker have 3 positives there and 4 in the second.
     monkeypatch.setattr(learner.workers, "sum", lambda own: own + np.array([7, 3, 4]))
     learner.train_step(batch, 0.01)

@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 from tests.drawn_data import draw_photo
 from tests.specs import detector_spec
 from utils.config import RunConfig, TrainConfig
+from utils.errors import DivergedError
 from utils.recipe_config import LossConfig
 
 SPEC = detector_spec(input_size=64, class_names=("red", "blue"), decode="bounded")
@@ -83,6 +84,18 @@ def test_weight_decay_spares_biases_and_batch_norm(model, batch) -> None:
     assert decayed == {v.path for v in one.trainable if v.path.endswith("kernel")}
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_gradient_that_overflows_is_told_of_in_its_own_step(model, batch, accumulate: int) -> None:
+    # Finite, but its square is not.
+    steep = learner(model, frozen=True, head_l2=1e30, accumulate=accumulate)
+    before = steep.validation_step(batch)
+    assert np.isfinite(before).all()
+    weights = model.get_weights()
+    with pytest.raises(DivergedError, match=r"the gradient is not a number any more; lower train\.learning_rate"):
+        steep.train_step(batch, 1e-3)
+    model.set_weights(weights)
+
+
 def test_validation_learns_nothing(model, batch) -> None:
     before = model_tensors(model)
     parts = learner(model, frozen=False).validation_step(batch)
@@ -93,8 +106,12 @@ def test_validation_learns_nothing(model, batch) -> None:
 def test_labels_are_smoothed_in_training_alone(model, batch) -> None:
     smooth = DetectionTask(RunConfig(loss=LossConfig(label_smoothing=0.2)), SPEC, model, [], [])
     plain = learning_task(model, SPEC)
-    # Of an untrained detector every class is as likely, which smoothing does not change.
-    outputs = {level: 20 * value for level, value in model(batch.images, training=False).items()}
+    # To an untrained detector every class is as likely, which smoothing does not change.
+    rng = np.random.default_rng(0)
+    outputs = {
+        level: tf.constant(rng.normal(0, 2, value.shape), tf.float32)
+        for level, value in model(batch.images, training=False).items()
+    }
     *_, smoothed = smooth.loss(outputs, batch.targets)
     *_, validated = smooth.loss(outputs, batch.targets, training=False)
     *_, expected = plain.loss(outputs, batch.targets)
