@@ -16,7 +16,8 @@ TRAIN = """Train a classifier on folders of photos named after their classes.
   python classify.py train --data pets --val-fraction 0.2 --weights imagenet --train.freeze_epochs 5
   python classify.py train --resume logs/pets
 
---data, --backbone, --weights and --val-fraction are short for the fields of those names."""
+--data DIR, --backbone NAME, --weights WEIGHTS and --val-fraction SHARE are short for --data.dir, --model.backbone,
+--model.weights and --data.val_fraction."""
 PREDICT = """Say what photos show. A bad photo is reported at the end, and the others are done.
 
   python classify.py predict photo.jpg holiday/ --weights logs/pets --top 3 --json found.json

@@ -18,6 +18,7 @@ from utils.classifier_config import ClassifierRunConfig
 from utils.config import RunConfig
 from utils.errors import ConfigError, did_you_mean
 from utils.run_files import CONFIG
+from utils.shipped import ROOT
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 DOORS: dict[type[Any], tuple[str, str]] = {
@@ -113,9 +114,16 @@ def _command(config_type: type[Any], argv: Sequence[str]) -> tuple[str, ...]:
 
 def run_config_parser(description: str, config_type: type[Any] = RunConfig) -> ArgumentParser:
     """A parser that knows ``--config FILE`` and every field of ``config_type``; doors add their own arguments."""
-    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False, formatter_class=_Layout)
+    prog = DOORS[config_type][1]
+    parser = ArgumentParser(
+        prog, description=description, exit_on_error=False, allow_abbrev=False, formatter_class=_Layout
+    )
     parser.add_argument("--config", action="config", help="YAML recipe, such as those in configs/; flags override it")
     parser.add_class_arguments(config_type)
+    # jsonargparse would take a file for a whole section, too, which is one way too many.
+    for action in parser._actions:
+        if action.dest in {field.name for field in dataclasses.fields(config_type)}:
+            action.help = argparse.SUPPRESS
     return parser
 
 
@@ -127,7 +135,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
     for place, (option, value) in enumerate(itertools.pairwise(words)):
         if option == "--config":
             if not Path(value).is_file():
-                raise ConfigError(f"--config: {value}: no such file; recipes lie in configs/")
+                raise ConfigError(f"--config: {value}: no such file; recipes lie in {ROOT / 'configs'}")
             recipe = value
             # Read first, so that flags override it wherever they stand.
             words = [option, value, *words[:place], *words[place + 2 :]]
@@ -209,6 +217,7 @@ UNKNOWN_KEY = (
 
 
 NOISE = r"Parser key |Problem with given class_path '[\w.]+': "
+NO_SECTION = r'"?(?P<section>\w+)"?: Unable to load config'
 NO_RECIPE = r"(Unexpected config|Problems parsing config): ?(?P<why>.*)"
 WRONG_VALUE = r'(?P<key>("[\w.]+": )+)(Expected|Does not validate) (?P<kinds>.*?)\.? (Got|Given) value: (?P<value>.*)'
 KINDS = {
@@ -234,6 +243,10 @@ def _teach(message: str, parser: ArgumentParser, recipe: str) -> str:
             key = ".".join(part for part in (parts.get("group"), parts["key"]) if part)
             known = [str(action.dest) for action in parser._actions]
             return f"{key}: unknown key{did_you_mean(key.replace('-', '_'), known) or '; see --help'}"
+    if found := re.match(NO_SECTION, text):
+        section = found["section"]
+        fields = [str(action.dest) for action in parser._actions if str(action.dest).startswith(f"{section}.")]
+        return f"--{section}: is a section: give its fields, such as --{fields[0]}; see --help"
     if found := re.match(NO_RECIPE, text):
         why = f" ({found['why']})" if "parsing" in found[1] else ""
         return f"--config: {recipe}: is no recipe{why}: write sections with fields below them, as the files in configs/"
