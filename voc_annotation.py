@@ -27,7 +27,7 @@ from pathlib import Path
 
 from utils.annotate import derive_classes, make_records, read_dataset, require_objects, write_lists
 from utils.arguments import Parser
-from utils.classes import CLASS_LIST, read_classes, write_classes
+from utils.classes import CLASS_LIST, changed_ids, read_classes, write_classes
 from utils.door import run_door
 from utils.errors import DataError
 from utils.health import Health, health_parts, measure
@@ -81,9 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     require_objects(lists, dataset, class_names)
     if problems.errors and not args.skip_bad:
         return DataError.exit_code
+    changed = changed_ids(beside := out / CLASS_LIST, class_names)
     written, removed = write_lists(out, lists, sources, rule)
     # What belongs to these lists lies beside them, wherever it came from.
-    beside = out / CLASS_LIST
     if not (args.classes and beside.resolve() == Path(args.classes).resolve()):
         write_classes(beside, class_names)
         written.append(beside)
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         written.append(out / "dataset.png")
         draw_health(health, written[-1])
     said = [f"wrote {path}" for path in written] + [f"removed {path}, an earlier list" for path in removed]
-    print("\n".join([*said, *split_lines(sources, out, rule)]))
+    print("\n".join([*said, *changed, *split_lines(sources, out, rule)]))
     return 0
 
 

@@ -22,7 +22,7 @@ from utils.anchors import write_anchors
 from utils.annotations import EDGE_TOLERANCE_PX
 from utils.augment import MIN_SIDE_PX
 from utils.config import DetectorSpec, RunConfig
-from utils.errors import DataError, FileError
+from utils.errors import ConfigError, DataError, FileError
 from utils.image_headers import probe
 from utils.letterbox import Placement, place
 from utils.progress import Reporter
@@ -98,6 +98,10 @@ class DetectionSetup:
 
 def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple[list[Record], list[Record]]:
     """Both annotation lists, every image's header checked. DataError naming all files that cannot be used."""
+    for name in ("train", "val"):
+        if not Path(path := getattr(config.data, name)).exists():
+            made = f"make it with voc_annotation.py, or give --data.{name}"
+            raise ConfigError(f"data.{name}: {path}: no such annotation list: {made}")
     train = read_annotation_list(config.data.train, class_count)
     val = read_annotation_list(config.data.val, class_count)
     refuse_overlap(train, val)

@@ -61,8 +61,12 @@ def name_outputs(sources: Sources) -> list[OutputNames]:
 
 
 def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path], weights: Path) -> None:
-    """ConfigError when results could go where inputs or the weights lie: into their directory, or onto one of them."""
+    """ConfigError when results could go where inputs or the weights lie: into their directory, or onto one of them; or
+    when there can be no such directory.
+    """
     out = os.path.realpath(out_dir)
+    if blocking := next((one for one in (out_dir, *out_dir.parents) if one.exists() and not one.is_dir()), None):
+        raise ConfigError(f"--out: {out_dir}: {blocking} is a file; give a folder")
     if out in {os.path.dirname(os.path.realpath(path)) for path in sources.files}:
         raise ConfigError(f"--out: {out_dir}: is the directory of the input; results need a directory of their own")
     pictures = {os.path.realpath(out_dir / name.picture) for name in name_outputs(sources)}

@@ -109,7 +109,12 @@ def test_a_finished_run_resumes_to_its_end_and_other_options_are_refused(home: P
     ("arguments", "code", "said"),
     [
         (["train.py", "--model.input_size", "100"], 2, "multiple of 32"),
-        (["train.py", "--data.train", "nowhere.txt"], 2, "nowhere.txt: no such annotation list"),
+        (["train.py", "--data.train", "nowhere.txt"], 2, "data.train: nowhere.txt: no such annotation list"),
+        (
+            ["train.py", "--data.train", ROOT / "requirements.txt"],
+            2,
+            "data.val: 2007_val.txt: no such annotation list: make it with voc_annotation.py, or give --data.val",
+        ),
         (["predict.py", "nowhere.jpg", "--weights", "nowhere"], 2, "nowhere"),
         (["get_map.py", "--weights", "nowhere"], 2, "--voc"),
         (["get_map.py", "--weights", "nowhere", "--voc", "VOCdevkit"], 4, "nowhere: no such checkpoint"),

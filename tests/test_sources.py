@@ -202,6 +202,12 @@ def test_results_do_not_go_onto_other_results(tree, name):
         refuse_overwriting(find_sources(["in/a.jpg"]), Path("out"), [Path("out", name)], BEST)
 
 
+def test_results_do_not_go_below_a_file(tree):
+    for out in ("in/a.jpg", "in/a.jpg/deeper"):
+        with pytest.raises(ConfigError, match=rf"--out: {out}: in/a\.jpg is a file; give a folder"):
+            refuse_overwriting(find_sources(["in"]), Path(out), [], BEST)
+
+
 def test_results_never_go_where_inputs_lie(tree):
     with pytest.raises(ConfigError, match="directory of the input"):
         refuse_overwriting(find_sources(["in"]), Path("in"), [], BEST)

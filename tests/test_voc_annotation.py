@@ -120,6 +120,18 @@ def test_problems_are_all_printed_and_nothing_is_written(tree, tmp_path, capsys)
     assert files_below(tmp_path / "out") == {"2007_train.txt", "classes.txt", "dataset.png"}
 
 
+def test_ids_that_become_other_classes_are_told_of(tree, tmp_path, capsys):
+    out = tmp_path / "out"
+    for said in ("", f"{out / 'classes.txt'}: 'bus' became 'ant', 'car' became 'bus', 'van' became 'car': a detector"):
+        annotate("--voc", tree.root, "--out", out, "--no-report")
+        annotate("--voc", tree.root, "--out", out, "--no-report")
+        told = capsys.readouterr().out
+        assert ("became" in told) == bool(said)
+        assert said in told
+        tree.add("f", object_xml("ant", 1, 2, 30, 40))
+        tree.split("train", "a", "b c", "f")
+
+
 @pytest.mark.parametrize(
     ("damage", "match"),
     [

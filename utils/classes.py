@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from utils.errors import ConfigError, DataError
@@ -53,6 +53,15 @@ def imagenet_class_names() -> tuple[str, ...]:
     and maillot, are told apart.
     """
     return read_classes(ROOT / SHIPPED_FOLDER / IMAGENET)
+
+
+def changed_ids(path: str | Path, class_names: Sequence[str]) -> list[str]:
+    """A line where ids of the class list in ``path``, if there is one, are other classes in ``class_names``."""
+    before = read_classes(path) if Path(path).exists() else ()
+    changed = [f"{old!r} became {new!r}" for old, new in zip(before, class_names, strict=False) if old != new]
+    if not changed:
+        return []
+    return [f"{path}: {', '.join(changed)}: a detector that learned the earlier list knows others by these ids"]
 
 
 def write_classes(path: str | Path, class_names: Iterable[str]) -> None:
