@@ -16,11 +16,11 @@ from engine.plan import smallest_input
 from nets.backbones import backbone_spec, official_file
 from nets.classifier import build_classifier_of, classification_layer
 from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
-from utils.config import package_versions
 from utils.errors import ConfigError, DataError, FileError
 from utils.image_folders import LabelledImage, LabelledImages, read_image_folders
 from utils.image_headers import probe
 from utils.letterbox import place
+from utils.machine import package_versions
 from utils.progress import Reporter
 
 MB = 1 << 20

@@ -63,9 +63,9 @@ class ClassificationTask:
         }
         self.classifier = Classifier(model, spec)
 
-    def freeze(self, frozen: bool) -> None:
-        """Freezes (or unfreezes) all but the last layer."""
-        freeze_features(self.model, self.spec.backbone, frozen)
+    def freeze(self, frozen: bool, batch_norm: bool = False) -> None:
+        """Freezes (or unfreezes) all but the last layer; with ``batch_norm`` batch normalization stays frozen."""
+        freeze_features(self.model, self.spec.backbone, frozen, batch_norm)
 
     def head_kernels(self) -> Sequence[keras.Variable]:
         """The kernel of the last layer."""

@@ -63,9 +63,9 @@ class DetectionTask:
         self.truths = ground_truths_for(val, spec.class_names, spec.ignore_exif)
         self.predictor = Predictor(model, spec)
 
-    def freeze(self, frozen: bool) -> None:
-        """Freezes (or unfreezes) the backbone."""
-        freeze_backbone(self.model, frozen)
+    def freeze(self, frozen: bool, batch_norm: bool = False) -> None:
+        """Freezes (or unfreezes) the backbone; with ``batch_norm`` its batch normalization stays frozen."""
+        freeze_backbone(self.model, frozen, batch_norm)
 
     def head_kernels(self) -> Sequence[keras.Variable]:
         """The kernels of the FPN head."""

@@ -66,11 +66,15 @@ class Learner:
         self.loss_scale = LossScale() if self.precision == "mixed_float16" else None
         # With a loss scale, whether there is an update at all is decided between gradients and update.
         self.collects = config.accumulate > 1 or self.loss_scale is not None
-        task.freeze(frozen_backbone)
+        task.freeze(True)
+        head = {id(variable) for variable in self.model.trainable_variables}
+        task.freeze(frozen_backbone, bool(config.freeze_batch_norm))
         self.trainable = list(self.model.trainable_variables)
+        rate = 1.0 if config.backbone_rate is None else config.backbone_rate
+        shares = [1.0 if id(variable) in head else rate for variable in self.trainable]
         self.kernels = [kernel.value for kernel in task.head_kernels()]
         with strategy.scope():
-            self.optimizer = build_optimizer(config, self.trainable)
+            self.optimizer = build_optimizer(config, self.trainable, shares)
             self.sums = [_zeros(variable) for variable in self.trainable] if self.collects else []
         # Without a signature every new number of boxes in a batch would trace the step again, which takes many seconds
         # and several workers would do at different times.

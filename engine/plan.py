@@ -9,12 +9,15 @@ from engine.task import Config
 from nets.backbones import backbone_spec
 from utils.anchors import read_anchors
 from utils.classes import CLASS_LIST, read_classes
-from utils.config import LEVELS, DataConfig, DetectorSpec, PhaseConfig, RunConfig, multi_scale_sides, package_versions
+from utils.config import LEVELS, DataConfig, DetectorSpec, PhaseConfig, RunConfig, multi_scale_sides
+from utils.machine import package_versions
 from utils.shipped import own_or_shipped
 
 VOC_CLASSES = "model_data/voc_classes.txt"
 FROZEN_SHARE = 6
 """One in so many epochs is frozen where the config leaves it open: the reference's 50 of 300."""
+
+BACKBONE_RATE = 0.1
 
 
 def phases(config: Config) -> tuple[PhaseConfig, ...]:
@@ -33,6 +36,23 @@ def frozen_until(config: Config) -> int:
     if config.train.freeze_epochs is not None:
         return config.train.freeze_epochs
     return 0 if config.model.weights == "none" else config.train.epochs // FROZEN_SHARE
+
+
+def freezes_batch_norm(config: Config) -> bool:
+    """Whether the backbone's batch normalization stays as it was while its weights learn."""
+    given = config.train.freeze_batch_norm
+    return _starts_from_weights(config) if given is None else given
+
+
+def backbone_rate(config: Config) -> float:
+    """The share of the learning rate that the backbone takes."""
+    given = config.train.backbone_rate
+    return (BACKBONE_RATE if _starts_from_weights(config) else 1.0) if given is None else given
+
+
+def _starts_from_weights(config: Config) -> bool:
+    # Of classifiers nothing was measured.
+    return isinstance(config, RunConfig) and config.model.weights != "none"
 
 
 def smallest_input(config: Config) -> int:

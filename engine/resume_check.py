@@ -16,8 +16,10 @@ HARMLESS = {"data.threads", "data.cache_mb"} | {
     f"train.{name}" for name in ("eval_every", "save_every", "save_minutes", "save_steps")
 }
 """Fields that change nothing of what a run learns."""
-_UNTIL_THEN = {"train.precision": "float32"}
+_UNTIL_THEN = {"train.precision": "float32", "train.freeze_batch_norm": False, "train.backbone_rate": 1.0}
 """What runs did that are older than a field, where its default is not that."""
+LEFT_OPEN = ("precision", "freeze_epochs", "freeze_batch_norm", "backbone_rate")
+"""Fields of ``train`` that a config may leave to devices and weights."""
 ConfigT = TypeVar("ConfigT")
 
 
@@ -45,12 +47,12 @@ def changed_fields(saved: Mapping[str, Any], config: Any, places: Collection[str
 
 
 def as_it_was(config: ConfigT, saved: Mapping[str, Any]) -> ConfigT:
-    """``config`` with what it leaves open, precision, frozen epochs and batch sizes, as the run in ``saved`` had it.
+    """``config`` with what it leaves open, precision, what is frozen and batch sizes, as the run in ``saved`` had it.
 
     ``saved`` is the ``info`` of a training checkpoint; ``config`` that of any training run.
     """
     train, before = config.train, saved["config"]["train"]  # type: ignore[attr-defined]
-    precision = before.get("precision", _UNTIL_THEN["train.precision"])
+    then = {name: before.get(name, _UNTIL_THEN.get(f"train.{name}")) for name in LEFT_OPEN}
     open_sizes = [name for name in ("freeze_batch_size", "batch_size") if getattr(train, name) == AUTO]
     sizes = {name: before[name] for name in open_sizes}
     phases = tuple(
@@ -59,8 +61,7 @@ def as_it_was(config: ConfigT, saved: Mapping[str, Any]) -> ConfigT:
     )
     known = dataclasses.replace(
         train,
-        precision=precision if train.precision == "auto" else train.precision,
-        freeze_epochs=before["freeze_epochs"] if train.freeze_epochs is None else train.freeze_epochs,
+        **{name: was for name, was in then.items() if getattr(train, name) in ("auto", None)},
         phases=(*phases, *train.phases[len(phases) :]),
         **sizes,
     )

@@ -13,7 +13,7 @@ from engine.batch_size import batch_size_remarks, with_batch_sizes
 from engine.checkpoint import Checkpoint, Spec, kind_of, read_checkpoint
 from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
-from engine.plan import VOC_CLASSES, class_file, frozen_until, phases
+from engine.plan import VOC_CLASSES, backbone_rate, class_file, freezes_batch_norm, frozen_until, phases
 from engine.position import Position
 from engine.precision import cpu_has_bfloat16, gpu_capabilities, gradient_remarks, precision_for
 from engine.resume_check import as_it_was, changed_classes, changed_data, changed_fields, changed_versions
@@ -73,6 +73,9 @@ def what_was_decided(asked: Config, found: Config) -> list[str]:
         lines.append(f"train.epochs: {wanted}: is not used: train.phases decides, and ends after epoch {epochs}")
     if isinstance(asked, RunConfig) and asked.data.classes is None and class_file(asked.data) == VOC_CLASSES:
         lines.append(f"data.classes: no classes.txt beside {asked.data.train}: those of {VOC_CLASSES} are taken")
+    if found.train.backbone_rate not in (None, 1) and not all(phase.frozen_backbone for phase in phases(found)):
+        kept = ", its batch normalization stays as it was" if found.train.freeze_batch_norm else ""
+        lines.append(f"train.backbone_rate: the backbone learns at {found.train.backbone_rate:g} of the rate{kept}")
     if asked.model.weights == "none" and phases(asked)[0].frozen_backbone:
         field = "train.phases" if asked.train.phases else "train.freeze_epochs"
         lines.append(
@@ -90,9 +93,14 @@ def prepared_run(
 
 
 def _setup(config: Config) -> Setup:
-    """How the run begins: precision and frozen epochs as devices and weights decide them where ``config`` does not."""
-    precision = precision_for(config.train.precision, gpu_capabilities())
-    train = dataclasses.replace(config.train, precision=precision, freeze_epochs=frozen_until(config))
+    """How the run begins: precision and what is frozen as devices and weights decide it where ``config`` does not."""
+    train = dataclasses.replace(
+        config.train,
+        precision=precision_for(config.train.precision, gpu_capabilities()),
+        freeze_epochs=frozen_until(config),
+        freeze_batch_norm=freezes_batch_norm(config),
+        backbone_rate=backbone_rate(config),
+    )
     return SETUPS[type(config)](dataclasses.replace(config, train=train))
 
 

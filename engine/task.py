@@ -51,8 +51,11 @@ class Task(Protocol):
     def spec(self) -> Spec:
         """What was built; saved in every checkpoint."""
 
-    def freeze(self, frozen: bool) -> None:
-        """Freezes (or unfreezes) the backbone: weights, batch normalization statistics and stochastic depth."""
+    def freeze(self, frozen: bool, batch_norm: bool = False) -> None:
+        """Freezes (or unfreezes) the backbone: weights, batch normalization statistics and stochastic depth.
+
+        With ``batch_norm`` its batch normalization stays frozen.
+        """
 
     def head_kernels(self) -> Sequence[keras.Variable]:
         """The kernels that the L2 term is taken over."""

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from nets.backbones import backbone_spec, build_classifier
-from nets.layers import SeededDropout
+from nets.layers import FusedBatchNormalization, SeededDropout
 from utils.classifier_config import ClassifierSpec
 
 Tensor = Any
@@ -34,17 +34,18 @@ def build_classifier_of(spec: ClassifierSpec, weights: str | Path | None = None,
     )
 
 
-def freeze_features(model: keras.Model, backbone: str, frozen: bool) -> None:
+def freeze_features(model: keras.Model, backbone: str, frozen: bool, batch_norm: bool = False) -> None:
     """Freezes (or unfreezes) all but the classification layer and the dropout before it.
 
-    That is weights, batch normalization statistics and stochastic depth. A traced ``tf.function`` keeps what it was
-    traced with.
+    That is weights, batch normalization statistics and stochastic depth; with ``batch_norm`` batch normalization stays
+    frozen. A traced ``tf.function`` keeps what it was traced with.
     """
     last = classification_layer(model, backbone)
     for layer in model.layers:
         plain_dropout = isinstance(layer, SeededDropout) and not layer.whole_samples
         if layer is not last and not plain_dropout:
-            layer.trainable = not frozen
+            still = frozen or (batch_norm and isinstance(layer, FusedBatchNormalization))
+            layer.trainable = not still
 
 
 def classification_layer(model: keras.Model, backbone: str) -> keras.layers.Layer:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nets.backbones import backbone_spec, build_backbone
 from nets.head import KERNEL_STD, Head
-from nets.layers import LayerFactory
+from nets.layers import FusedBatchNormalization, LayerFactory
 from utils.config import LEVELS, OBJECTNESS, DetectorSpec
 
 BACKBONE = "backbone"
@@ -41,9 +41,10 @@ def build_detector(
     return model
 
 
-def freeze_backbone(model: keras.Model, frozen: bool) -> None:
+def freeze_backbone(model: keras.Model, frozen: bool, batch_norm: bool = False) -> None:
     """Freezes (or unfreezes) the whole backbone: weights, batch normalization statistics and stochastic depth.
 
+    With ``batch_norm`` its batch normalization stays frozen, scales and offsets included.
     A traced ``tf.function`` keeps what it was traced with: trace the training step again afterwards. ValueError when
     the model has no backbone.
     """
@@ -52,6 +53,9 @@ def freeze_backbone(model: keras.Model, frozen: bool) -> None:
         raise ValueError(f"model {model.name!r} has no part named {BACKBONE!r} to freeze")
     for layer in found:
         layer.trainable = not frozen
+        for part in layer.layers:
+            if isinstance(part, FusedBatchNormalization):
+                part.trainable = not (frozen or batch_norm)
 
 
 def head_kernels(model: keras.Model) -> list[keras.Variable]:

@@ -32,7 +32,7 @@ class Plain:
 
     model: keras.Model
 
-    def freeze(self, frozen: bool) -> None:
+    def freeze(self, frozen: bool, batch_norm: bool = False) -> None:
         self.model.trainable = True
 
     def head_kernels(self) -> Sequence[Any]:

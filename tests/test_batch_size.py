@@ -202,4 +202,6 @@ def test_what_is_left_open_is_as_it_was() -> None:
     saved["config"]["train"]["precision"] = "mixed_float16"
     assert as_it_was(config, saved).train.precision == "mixed_float16"
     given = RunConfig(train=TrainConfig(precision="mixed_bfloat16", batch_size=2))
-    assert as_it_was(given, saved).train == replace(given.train, freeze_epochs=50)
+    assert as_it_was(given, saved).train == replace(
+        given.train, freeze_epochs=50, freeze_batch_norm=False, backbone_rate=1.0
+    )

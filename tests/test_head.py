@@ -156,6 +156,21 @@ def test_frozen_backbone_is_still_and_deterministic_in_training() -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(before, backbone.get_weights(), strict=True))
 
 
+def test_the_batch_norm_of_a_free_backbone_can_stay_still() -> None:
+    model = build_detector(detector_spec())
+    freeze_backbone(model, False, batch_norm=True)
+    backbone = model.get_layer("backbone")
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    free = {variable.path for variable in backbone.trainable_variables}
+    assert not any(path.endswith(names) for path in free)
+    assert free >= {variable.path for variable in backbone.variables if variable.path.endswith("kernel")}
+    before = {variable.path: np.array(variable) for variable in backbone.variables}
+    model(photos(64), training=True)
+    assert all(np.array_equal(before[v.path], v) for v in backbone.variables if v.path.endswith(names))
+    freeze_backbone(model, False)
+    assert len(backbone.trainable_variables) > len(free)
+
+
 def test_gradient_reaches_every_trainable_variable_of_a_free_detector(model) -> None:
     with tf.GradientTape() as tape:
         loss = tf.add_n([tf.reduce_sum(tensor**2) for tensor in model(photos(64), training=True).values()])

@@ -67,6 +67,23 @@ def test_the_frozen_backbone_and_its_statistics_stay_still_and_move_afterwards(m
     assert len({name for name in moved if "kernel" in name}) > 0.95 * len({n for n in before if "kernel" in n})
 
 
+def test_the_backbone_takes_its_share_of_the_rate(batch) -> None:
+    model = build_detector(replace(SPEC, backbone="mobilenet_v1_0.25_shallow"))
+    start = model.get_weights()
+    moved = {}
+    for share in (1.0, 0.125):
+        model.set_weights(start)
+        before = model_tensors(model)
+        plain = {"optimizer": "sgd", "freeze_batch_norm": True, "head_l2": 0.0, "clip_norm": 0.0}
+        learner(model, frozen=False, backbone_rate=share, **plain).train_step(batch, 0.1)
+        moved[share] = {name: value - before[name] for name, value in model_tensors(model).items()}
+    for name, change in moved[1.0].items():
+        if name.endswith("kernel"):
+            factor = 1 if "head_" in name else 0.125
+            difference = np.linalg.norm(moved[0.125][name] - factor * change)
+            assert difference < 0.02 * factor * np.linalg.norm(change), name
+
+
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adam")]
 
 

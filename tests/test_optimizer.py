@@ -42,6 +42,16 @@ def test_sgd_takes_nesterov_steps() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_variable_may_take_a_share_of_the_rate(name: str) -> None:
+    train = TrainConfig(optimizer=name, weight_decay=0.0, learning_rate=0.1)
+    whole, part = own = variables()[:2]
+    optimizer = build_optimizer(train, own, [1.0, 0.25])
+    for _ in range(3):
+        optimizer.apply([tf.ones(2)] * 2, own)
+    np.testing.assert_allclose(1 - np.asarray(part), 0.25 * (1 - np.asarray(whole)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_its_variables_have_the_same_names_every_time(name: str) -> None:
     first, second = (build_optimizer(TrainConfig(optimizer=name), variables()) for _ in range(2))
     assert [v.path for v in first.variables] == [v.path for v in second.variables]

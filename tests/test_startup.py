@@ -173,6 +173,31 @@ def test_what_is_frozen_is_decided_when_a_run_begins(tmp_path: Path, monkeypatch
     assert as_it_was(longer, before).train.freeze_epochs == 2
 
 
+def test_a_backbone_with_weights_learns_slowly_and_keeps_its_batch_norm_unless_told_otherwise() -> None:
+    for kind, weights, own, expected in (
+        (RunConfig, "none", {}, (False, 1.0)),
+        (RunConfig, "package", {}, (True, 0.1)),
+        (RunConfig, "logs/first/best", {}, (True, 0.1)),
+        (RunConfig, "package", {"freeze_batch_norm": False, "backbone_rate": 0.5}, (False, 0.5)),
+        (ClassifierRunConfig, "imagenet", {}, (False, 1.0)),
+    ):
+        config = kind()
+        config = replace(config, model=replace(config.model, weights=weights), train=replace(config.train, **own))
+        train = startup._setup(config).config.train
+        assert (train.freeze_batch_norm, train.backbone_rate) == expected
+        lines = startup.what_was_decided(config, replace(config, train=train))
+        assert any(line.startswith("train.backbone_rate: the backbone learns at") for line in lines) == (
+            expected[1] < 1
+        )
+        # Runs that are older than the fields had neither.
+        saved = {"config": {"train": {**asdict(config.train), "precision": "float32", "freeze_epochs": 2}}}
+        for name in ("freeze_batch_norm", "backbone_rate"):
+            del saved["config"]["train"][name]
+        old = as_it_was(config, saved).train
+        given = own or {"freeze_batch_norm": False, "backbone_rate": 1.0}
+        assert (old.freeze_batch_norm, old.backbone_rate) == tuple(given.values())
+
+
 @pytest.mark.parametrize(("chief", "told"), [(True, "x\ny\n"), (False, "y\n")])
 def test_of_several_workers_the_first_tells_of_the_run_and_each_of_its_own_trouble(
     chief: bool, told: str, monkeypatch: pytest.MonkeyPatch

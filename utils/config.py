@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import platform
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any, Literal
 
 from utils.config_rules import broken_rules
@@ -98,6 +96,12 @@ class TrainConfig:
     freeze_epochs: int | None = None
     """The backbone stays frozen up to this epoch; 0 trains everything from the start; null: for a sixth of the epochs,
     or not at all where model.weights is none."""
+    freeze_batch_norm: bool | None = None
+    """While the backbone learns its batch normalization stays as it was: ImageNet, or a run before, knows more of it
+    than a few photos do. null: of a detector with model.weights."""
+    backbone_rate: float | None = None
+    """Share of the learning rate that the backbone takes, which knows something already where it started from weights.
+    null: 0.1 of a detector with model.weights, else all of it."""
     epochs: int = 300
     """Epochs of the whole run, the frozen ones included."""
     freeze_batch_size: int = 16
@@ -185,7 +189,7 @@ _FIELDS = {
     "loss.class_weight",
 }
 _TRAIN_FIELDS = {
-    "must lie in 0..1": "train.min_learning_rate_ratio",
+    "must lie in 0..1": "train.min_learning_rate_ratio train.backbone_rate",
     "must lie in 0..1, 1 excluded": "train.momentum train.ema_decay train.multi_scale",
     "must be at least 1": "train.epochs train.accumulate",
     "must be above 0": "train.learning_rate",
@@ -291,9 +295,3 @@ class DetectorSpec:
         fixed["anchors_wh_px"] = tuple((float(w), float(h)) for w, h in values["anchors_wh_px"])
         fixed["masks"] = tuple(tuple(int(i) for i in mask) for mask in values["masks"])
         return cls(**fixed)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions that decide a run's numbers, for the record."""
-    names = ("tensorflow", "keras", "numpy", "opencv-python-headless", "grain")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}

@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 MIB = 1 << 20
@@ -15,6 +16,12 @@ def machine_in_words(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> str:
     """Such as ``2 cores of AMD EPYC``: the cores of this process, then the GPUs that NVIDIA's driver lists."""
     cores = usable_cores()
     return ", ".join([f"{cores} core{'' if cores == 1 else 's'} of {_processor()}", *_models(gpus)])
+
+
+def package_versions() -> dict[str, str]:
+    """Versions that decide a run's numbers, for the record."""
+    names = ("tensorflow", "keras", "numpy", "opencv-python-headless", "grain")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
 def usable_cores() -> int:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from engine.inference import Predictor
 from utils.artifact import Artifact
-from utils.config import package_versions
+from utils.machine import package_versions
 
 PACKAGES = ("onnx", "tf2onnx", "onnxruntime", "openvino", "nncf", "ai-edge-litert")
 
