@@ -41,18 +41,19 @@ def frozen_until(config: Config) -> int:
 def freezes_batch_norm(config: Config) -> bool:
     """Whether the backbone's batch normalization stays as it was while its weights learn."""
     given = config.train.freeze_batch_norm
-    return _starts_from_weights(config) if given is None else given
+    return _knows_imagenet(config) if given is None else given
 
 
 def backbone_rate(config: Config) -> float:
     """The share of the learning rate that the backbone takes."""
     given = config.train.backbone_rate
-    return (BACKBONE_RATE if _starts_from_weights(config) else 1.0) if given is None else given
+    return (BACKBONE_RATE if _knows_imagenet(config) else 1.0) if given is None else given
 
 
-def _starts_from_weights(config: Config) -> bool:
-    # Of classifiers nothing was measured.
-    return isinstance(config, RunConfig) and config.model.weights != "none"
+def _knows_imagenet(config: Config) -> bool:
+    # Of classifiers, and of detectors that learn on from a run, nothing was measured.
+    weights = config.model.weights
+    return isinstance(config, RunConfig) and (weights in ("imagenet", "package") or weights.endswith(".h5"))
 
 
 def smallest_input(config: Config) -> int:

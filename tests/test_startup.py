@@ -173,11 +173,12 @@ def test_what_is_frozen_is_decided_when_a_run_begins(tmp_path: Path, monkeypatch
     assert as_it_was(longer, before).train.freeze_epochs == 2
 
 
-def test_a_backbone_with_weights_learns_slowly_and_keeps_its_batch_norm_unless_told_otherwise() -> None:
+def test_a_backbone_that_knows_imagenet_learns_slowly_and_keeps_its_batch_norm_unless_told_otherwise() -> None:
     for kind, weights, own, expected in (
         (RunConfig, "none", {}, (False, 1.0)),
         (RunConfig, "package", {}, (True, 0.1)),
-        (RunConfig, "logs/first/best", {}, (True, 0.1)),
+        (RunConfig, "b0_notop.h5", {}, (True, 0.1)),
+        (RunConfig, "logs/first/best", {}, (False, 1.0)),
         (RunConfig, "package", {"freeze_batch_norm": False, "backbone_rate": 0.5}, (False, 0.5)),
         (ClassifierRunConfig, "imagenet", {}, (False, 1.0)),
     ):

@@ -97,11 +97,10 @@ class TrainConfig:
     """The backbone stays frozen up to this epoch; 0 trains everything from the start; null: for a sixth of the epochs,
     or not at all where model.weights is none."""
     freeze_batch_norm: bool | None = None
-    """While the backbone learns its batch normalization stays as it was: ImageNet, or a run before, knows more of it
-    than a few photos do. null: of a detector with model.weights."""
+    """While the backbone learns its batch normalization stays as it was, of which ImageNet knows more than a few photos
+    do. null: of a detector that starts from ImageNet weights (imagenet, package, an .h5 file)."""
     backbone_rate: float | None = None
-    """Share of the learning rate that the backbone takes, which knows something already where it started from weights.
-    null: 0.1 of a detector with model.weights, else all of it."""
+    """Share of the learning rate that the backbone takes; null: 0.1 of such a detector, all of any other."""
     epochs: int = 300
     """Epochs of the whole run, the frozen ones included."""
     freeze_batch_size: int = 16
