@@ -81,6 +81,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "bfloat16 (`train.precision mixed_bfloat16`)": ("--train.precision", "mixed_bfloat16"),
     "L2 on the head (`train.head_l2 0.0005`)": ("--train.head_l2", "0.0005"),
     "Adam (`train.optimizer adam`)": ("--train.optimizer", "adam"),
+    "batch norm that learns (`train.freeze_batch_norm false`)": ("--train.freeze_batch_norm", "false"),
+    "the whole rate for the backbone (`train.backbone_rate 1`)": ("--train.backbone_rate", "1"),
     "rate in steps (`train.schedule step`)": ("--train.schedule", "step"),
 }
 RECIPE = "the recipe"
@@ -147,8 +149,9 @@ def main() -> None:
     if min(given.seeds, given.row_seeds) < 1:
         parser.error("--seeds, --row-seeds: must be at least 1")
     given.out.mkdir(exist_ok=True, parents=True)
-    common = [*(["--config", str(given.config)] if given.config else []), *given.words]
+    common = ["--config", str(given.config)] if given.config else []
     common += ["--train.epochs", str(given.epochs), "--train.freeze_epochs", "0", "--train.eval_every", "0"]
+    common += given.words
     pool = pool_on(given.jobs)
 
     def start(name: str, seed: int, *words: str) -> Future[dict[str, float]]:
