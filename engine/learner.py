@@ -12,7 +12,6 @@ import tensorflow as tf
 from engine.averaging import WeightAverage
 from engine.dataset import Batch
 from engine.devices import forward
-from engine.divergence import refuse_diverged_gradient
 from engine.optimizer import build_optimizer
 from engine.precision import LossScale, gpu_capabilities, precision_for
 from engine.task import Task
@@ -61,6 +60,7 @@ class Learner:
         self.average = average
         self.parts = loss_parts(task)
         self.traced = False
+        self.gradient_norm = 0.0
         self.workers = Workers(strategy)
         self.precision = precision_for(config.precision, gpu_capabilities())
         self.loss_scale = LossScale() if self.precision == "mixed_float16" else None
@@ -102,14 +102,13 @@ class Learner:
     def train_step(self, batch: Batch, learning_rate: float) -> np.ndarray:
         """Learns from ``batch``; the loss parts named by ``parts`` before the update, [P] float32.
 
-        In float16 a step whose gradients overflow changes no weight. DivergedError after many such in a row, and
-        where gradients of a loss that is a number are none.
+        In float16 a step whose gradients overflow changes no weight. DivergedError after many such in a row.
+        ``gradient_norm`` is that of the step then.
         """
         self.optimizer.learning_rate.assign(learning_rate)
-        *parts, norm = self._accumulated(batch) if self.collects else self._train(batch.images, batch.targets).numpy()
-        if np.isfinite(parts).all():
-            refuse_diverged_gradient(norm, learning_rate)
-        return np.array(parts, np.float32)
+        found = self._accumulated(batch) if self.collects else self._train(batch.images, batch.targets).numpy()
+        self.gradient_norm = float(found[-1])
+        return found[:-1]
 
     def _accumulated(self, batch: Batch) -> np.ndarray:
         """What ``_train`` gives, of the step of ``batch``, whose gradient is summed up part by part."""

@@ -64,7 +64,7 @@ def smallest_input(config: Config) -> int:
 
 def class_file(data: DataConfig) -> str:
     """The class list: the one that is named, or the one beside the training list, or VOC's."""
-    beside = Path(data.train).with_name(CLASS_LIST)
+    beside = Path(data.train).parent / CLASS_LIST
     return data.classes or (str(beside) if beside.exists() else VOC_CLASSES)
 
 

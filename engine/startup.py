@@ -39,6 +39,9 @@ DECIDES_STEPS = (
 )
 """How lines of ``changed_fields`` and ``changed_data`` begin that say why a step has other photos than it had."""
 
+PLAN = ("train.epochs:", "train.freeze_epochs:", "train.phases:")
+"""How lines of ``changed_fields`` begin that say that phases are others."""
+
 
 def start_run(
     config: Config, run_dir: str | Path, reporter: Reporter, strategy: tf.distribute.Strategy | None = None
@@ -162,14 +165,18 @@ def _resumed(
     trainer.restore(checkpoint)
     position = trainer.position
     if position.epoch >= trainer.epochs:
-        if any(line.startswith(("train.epochs:", "train.phases:")) for line in changed):
+        if any(line.startswith(PLAN) for line in changed):
             # Nothing would measure the weights of now.
-            raise ConfigError(f"{run.path}: train.epochs: {trainer.epochs}: {position.epoch} are done: give more")
+            field = "train.phases" if trainer.config.train.phases else "train.epochs"
+            raise ConfigError(f"{run.path}: {field}: {trainer.epochs} epochs: {position.epoch} are done: give more")
         reporter.say(f"{source}: all {trainer.epochs} epochs are done; docs/resume.md says how to go on for longer")
         return trainer
     if any(line.startswith(("data.val:", "validation images:")) for line in other_data):
         position.best_score, position.measured_since_best = -1.0, 0
         reporter.say("the best is looked for anew: it was measured on other validation data")
+    if not position.epoch_step and any(line.startswith(PLAN) for line in changed):
+        # Where the phases of now begin was not known when it was saved.
+        position.in_phase = False
     if position.epoch_step and any(line.startswith(DECIDES_STEPS) for line in changed + other_data):
         position.begin_epoch()
         reporter.say(f"epoch {position.epoch + 1} begins anew: its steps have other photos now")

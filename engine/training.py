@@ -13,7 +13,7 @@ import tensorflow as tf
 from engine.averaging import WeightAverage
 from engine.checkpoint import Checkpoint, model_tensors, restore_model
 from engine.dataset import Batch
-from engine.divergence import naming_images, refuse_diverged_loss, refuse_diverged_weights
+from engine.divergence import naming_images, refuse_diverged_gradient, refuse_diverged_loss, refuse_diverged_weights
 from engine.interrupts import StoppableReporter, StoppedError, StopRequest, left_on_a_stop
 from engine.learner import Learner, loss_parts, named_parts
 from engine.memory import within_memory
@@ -216,6 +216,7 @@ class Trainer:
         with naming_images(where, self.step_files):
             parts = act()
             refuse_diverged_loss(parts, self.config.train.learning_rate)
+            refuse_diverged_gradient(learner.gradient_norm, self.config.train.learning_rate)
         position.epoch_sums = [a + float(b) for a, b in zip(position.epoch_sums, parts, strict=True)]
         position.epoch_dropped += batch.dropped
         position.epoch_step += 1

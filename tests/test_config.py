@@ -159,6 +159,15 @@ def test_a_recipe_that_gives_a_key_twice_is_refused(tmp_path: Path, text: str, s
     assert f"{recipe}: {said}" in str(caught.value)
 
 
+def test_every_recipe_is_looked_at_and_values_are_left_to_their_fields(tmp_path: Path) -> None:
+    good, twice = tmp_path / "good.yaml", tmp_path / "twice.yaml"
+    good.write_text("data: {train: 2007-02-30}\n")
+    twice.write_text("train: {seed: 1, seed: 2}\n")
+    assert config_from("--config", str(good)).data.train == "2007-02-30"
+    with pytest.raises(ConfigError, match=r"twice\.yaml: line 1: seed: given twice"):
+        config_from("--config", str(good), "--config", str(twice))
+
+
 def test_help_shows_its_examples_as_they_are_written() -> None:
     shown = run_config_parser(train.DESCRIPTION).format_help()
     assert train.DESCRIPTION in shown

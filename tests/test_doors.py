@@ -115,6 +115,7 @@ def test_a_finished_run_resumes_to_its_end_and_other_options_are_refused(home: P
             2,
             "data.val: 2007_val.txt: no such annotation list: make it with voc_annotation.py, or give --data.val",
         ),
+        (["train.py", "--data.train", "."], 2, "lies in data.train"),
         (["predict.py", "nowhere.jpg", "--weights", "nowhere"], 2, "nowhere"),
         (["get_map.py", "--weights", "nowhere"], 2, "--voc"),
         (["get_map.py", "--weights", "nowhere", "--voc", "VOCdevkit"], 4, "nowhere: no such checkpoint"),

@@ -51,6 +51,14 @@ def test_a_variable_may_take_a_share_of_the_rate(name: str) -> None:
     np.testing.assert_allclose(1 - np.asarray(part), 0.25 * (1 - np.asarray(whole)), rtol=1e-5)
 
 
+def test_decay_goes_by_the_whole_rate() -> None:
+    own = [keras.Variable(np.ones(2, np.float32), name="kernel") for _ in range(2)]
+    optimizer = build_optimizer(TrainConfig(optimizer="adamw", weight_decay=0.1, learning_rate=0.5), own, [1.0, 0.0])
+    optimizer.apply([tf.zeros(2), tf.ones(2)], own)
+    for variable in own:
+        np.testing.assert_allclose(np.asarray(variable), 0.95, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_its_variables_have_the_same_names_every_time(name: str) -> None:
     first, second = (build_optimizer(TrainConfig(optimizer=name), variables()) for _ in range(2))

@@ -159,6 +159,10 @@ def test_a_list_whose_ids_mean_other_classes_is_refused(tmp_path):
     refuse_other_classes(path, ("cat", "dog", "cow"))
     with pytest.raises(DataError, match=r"list\.txt: class id 1: is 'dog' by .*classes\.txt, not 'cow': give that"):
         refuse_other_classes(path, ("cat", "cow"))
+    # A file that is no class list says nothing, nor does what is no list of photos.
+    (tmp_path / "classes.txt").write_text("")
+    refuse_other_classes(path, ("cat", "cow"))
+    refuse_other_classes(".", ("cat", "cow"))
 
 
 def test_line_ends_and_byte_order_marks(tmp_path):

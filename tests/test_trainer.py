@@ -55,6 +55,7 @@ class IdleLearner:
         self.weight = task.model.weights[0]
         self.count = np.int64(0)
         self.traced = False
+        self.gradient_norm = 0.0
 
     def trace(self) -> None:
         self.at_trace(self.weight)
@@ -223,6 +224,20 @@ def test_a_weight_that_is_not_a_number_is_saved_over_nothing(tmp_path: Path, idl
     for name in ("best", "last"):
         assert steps_in(tmp_path / "run" / name) == STEPS
     assert len(RunDirectory(tmp_path / "run").read_metrics()) == 1
+
+
+def test_a_gradient_that_overflows_is_told_of_in_its_own_step(tmp_path: Path, idle: type[IdleLearner]) -> None:
+    own = trainer(tmp_path, learning_rate=0.125)
+    train_step = idle.train_step
+
+    def overflow(self: IdleLearner, batch: Any, rate: float) -> np.ndarray:
+        self.gradient_norm = np.inf if self.count == 1 else 1.0
+        return train_step(self, batch, rate)
+
+    idle.train_step = overflow  # type: ignore[method-assign]
+    said = r"epoch 1 step 2: the gradient is not a number any more; lower train\.learning_rate \(now 0\.125\), or .*png"
+    with pytest.raises(DivergedError, match=said):
+        own.fit()
 
 
 def test_a_stop_asked_for_before_the_first_step_leaves_what_can_be_gone_on_with(tmp_path: Path) -> None:

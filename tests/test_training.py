@@ -180,8 +180,22 @@ def test_a_finished_run_is_said_to_be_and_does_not_get_shorter(
     assert reporter.lines == [f"{run}/last: all 3 epochs are done; docs/resume.md says how to go on for longer"]
     for epochs in (2, 3):
         shorter = replace(config, train=replace(config.train, phases=(PhaseConfig(epochs, 2, True),)))
-        with pytest.raises(ConfigError, match=f"train.epochs: {epochs}: 3 are done: give more"):
+        with pytest.raises(ConfigError, match=f"train.phases: {epochs} epochs: 3 are done: give more"):
             resume_run(shorter, run, Quiet(), anyway=True)
+
+
+def test_a_phase_that_is_made_to_begin_now_begins(finished: Path, config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    checkpoint = read_checkpoint(run / "last")
+    # In the middle of a phase, as it was planned then.
+    checkpoint.info["position"].update(epoch=2, in_phase=True)
+    save_checkpoint(run / "last", checkpoint)
+    phases = (PhaseConfig(2, 2, True), PhaseConfig(3, 4, False))
+    for changed, in_phase in ((config, True), (replace(config, train=replace(config.train, phases=phases)), False)):
+        trainer = resume_run(changed, run, Quiet(), anyway=True)
+        trainer.run.unlock()
+        assert trainer.position.in_phase == in_phase
 
 
 def test_on_other_validation_data_the_best_is_looked_for_anew(

@@ -130,6 +130,8 @@ def test_ids_that_become_other_classes_are_told_of(tree, tmp_path, capsys):
         assert said in told
         tree.add("f", object_xml("ant", 1, 2, 30, 40))
         tree.split("train", "a", "b c", "f")
+    (out / "classes.txt").write_text("")
+    assert annotate("--voc", tree.root, "--out", out, "--no-report") == 0
 
 
 @pytest.mark.parametrize(

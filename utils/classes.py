@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, FileError
 from utils.files import write_atomically
 from utils.inputs import open_regular
 from utils.shipped import ROOT, SHIPPED_FOLDER
@@ -55,10 +55,18 @@ def imagenet_class_names() -> tuple[str, ...]:
     return read_classes(ROOT / SHIPPED_FOLDER / IMAGENET)
 
 
+def classes_if_any(path: str | Path) -> tuple[str, ...]:
+    """What ``read_classes`` gives; nothing where there is no such file, or none that can be used."""
+    try:
+        return read_classes(path)
+    except (ConfigError, DataError, FileError):
+        return ()
+
+
 def changed_ids(path: str | Path, class_names: Sequence[str]) -> list[str]:
     """A line where ids of the class list in ``path``, if there is one, are other classes in ``class_names``."""
-    before = read_classes(path) if Path(path).exists() else ()
-    changed = [f"{old!r} became {new!r}" for old, new in zip(before, class_names, strict=False) if old != new]
+    pairs = zip(classes_if_any(path), class_names, strict=False)
+    changed = [f"{old!r} became {new!r}" for old, new in pairs if old != new]
     if not changed:
         return []
     return [f"{path}: {', '.join(changed)}: a detector that learned the earlier list knows others by these ids"]

@@ -141,8 +141,9 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
             words = [option, value, *words[:place], *words[place + 2 :]]
             break
     try:
-        if recipe:
-            _refuse_repeated_keys(recipe)
+        for option, value in itertools.pairwise(words):
+            if option == "--config":
+                _refuse_repeated_keys(value)
         return parser.parse_args(words)
     except UnicodeDecodeError as error:
         raise ConfigError(f"--config: {recipe}: is not UTF-8 (byte {error.start}): save it as UTF-8") from error
@@ -152,26 +153,30 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
         raise ConfigError(_teach(str(error), parser, recipe)) from error
 
 
-class _NoKeyTwice(yaml.SafeLoader):
-    """Reads YAML, but for a key that is given twice, of which it would keep the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            said = str(key.value)
-            if said in seen:
-                line = key.start_mark.line + 1
-                raise ConfigError(f"--config: {self.name}: line {line}: {said}: given twice: keep one")
-            seen.add(said)
-        return super().construct_mapping(node, deep)
-
-
 def _refuse_repeated_keys(recipe: str) -> None:
+    """ConfigError for a key that is given twice, of which YAML would keep the last without a word."""
     try:
         with open(recipe, encoding="utf-8") as text:
-            yaml.load(text, _NoKeyTwice)
+            waiting = [yaml.compose(text, yaml.SafeLoader)]
     except yaml.YAMLError:
-        pass  # jsonargparse says what is wrong.
+        return  # jsonargparse says what is wrong.
+    looked_at = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in looked_at:
+            continue  # an alias
+        looked_at.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, value in node.value:
+                said = str(key.value)
+                if said in seen:
+                    line = key.start_mark.line + 1
+                    raise ConfigError(f"--config: {recipe}: line {line}: {said}: given twice: keep one")
+                seen.add(said)
+                waiting.append(value)
 
 
 def run_config(parser: ArgumentParser, arguments: Namespace, config_type: type[ConfigT]) -> ConfigT:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.classes import CLASS_LIST, read_classes
+from utils.classes import CLASS_LIST, classes_if_any
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically
 from utils.inputs import open_regular
@@ -115,10 +115,8 @@ def read_annotation_list(path: str | Path, class_count: int | None = None) -> li
 
 def refuse_other_classes(path: str | Path, class_names: Sequence[str]) -> None:
     """DataError where the ids in the annotation list ``path`` mean other classes, by the class list beside it."""
-    beside = Path(path).with_name(CLASS_LIST)
-    if not beside.exists():
-        return
-    for number, (theirs, ours) in enumerate(zip(read_classes(beside), class_names, strict=False)):
+    beside = Path(path).parent / CLASS_LIST
+    for number, (theirs, ours) in enumerate(zip(classes_if_any(beside), class_names, strict=False)):
         if theirs != ours:
             raise DataError(
                 f"{path}: class id {number}: is {theirs!r} by {beside}, not {ours!r}: "
