@@ -93,7 +93,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setattr(training, "WeightAverage", once.weight_average)
         patch.setattr(training, "Learner", once.learner)
         folder = tmp_path_factory.mktemp("data")
-        tiny = fault_runs.tiny_config(folder, input_size=64, save_steps=2, ema_decay=0.9, multi_scale=0.5)
+        tiny = fault_runs.tiny_config(
+            folder, input_size=64, save_steps=2, ema_decay=0.9, multi_scale=0.5, backbone_rate=0.5
+        )
         # More boxes in one place than it has anchors.
         crowded, *others = read_annotation_list(tiny.data.train)
         pile = {name: np.repeat(getattr(crowded, name)[:1], 11, axis=0) for name in ("boxes_xyxy", "class_ids")}
