@@ -10,10 +10,10 @@ from pathlib import Path
 
 from utils.arguments import Parser, count, share
 from utils.artifact_files import RUNTIMES
-from utils.classes import read_classes
+from utils.classes import CLASS_LIST, read_classes
 from utils.door import run_door
 from utils.errors import ConfigError
-from utils.map_files import CLASSES_FILE, read_map_files
+from utils.map_files import read_map_files
 from utils.map_report import METRICS_FILE, check_output, write_report
 from utils.metrics import Metrics, evaluate
 from utils.problems import FailFast
@@ -78,7 +78,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _from_files(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
-    beside = Path(arguments.from_files) / CLASSES_FILE
+    beside = Path(arguments.from_files) / CLASS_LIST
     classes = arguments.classes or (beside if beside.is_file() else None)
     files = read_map_files(arguments.from_files, read_classes(classes, reporter.say) if classes else None)
     truths, found = files.ground_truths, files.detections

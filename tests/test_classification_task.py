@@ -217,7 +217,11 @@ def test_frozen_means_that_only_the_last_layer_learns(data: Path) -> None:
     state = {v.path for layer in task.model.layers if isinstance(layer, SeededDropout) for v in layer.variables}
     assert last <= changed <= last | state
     task.freeze(False)
-    assert len(task.model.trainable_variables) > len(last)
+    free = {v.path for v in task.model.trainable_variables}
+    assert len(free) > len(last)
+    task.freeze(False, batch_norm=True)
+    still = {path for path in free if path.endswith(("gamma", "beta"))}
+    assert {v.path for v in task.model.trainable_variables} == free - still < free
 
 
 def test_it_learns_to_tell_drawn_shapes_apart(tmp_path: Path) -> None:

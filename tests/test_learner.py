@@ -77,6 +77,8 @@ def test_the_backbone_takes_its_share_of_the_rate(batch) -> None:
         learner(model, frozen=False, backbone_rate=share, **plain).train_step(batch, 0.1)
         moved[share] = {name: value - before[name] for name, value in model_tensors(model).items()}
     for name, change in moved[1.0].items():
+        if "head_" not in name and name.endswith(("gamma", "beta", "moving_mean", "moving_variance")):
+            assert not change.any(), name
         if name.endswith("kernel"):
             factor = 1 if "head_" in name else 0.125
             difference = np.linalg.norm(moved[0.125][name] - factor * change)

@@ -120,7 +120,7 @@ def run_config_parser(description: str, config_type: type[Any] = RunConfig) -> A
     )
     parser.add_argument("--config", action="config", help="YAML recipe, such as those in configs/; flags override it")
     parser.add_class_arguments(config_type)
-    # jsonargparse would take a file for a whole section, too, which is one way too many.
+    # That jsonargparse takes a file for a whole section, too, would only be taken for the field of that name.
     for action in parser._actions:
         if action.dest in {field.name for field in dataclasses.fields(config_type)}:
             action.help = argparse.SUPPRESS

@@ -20,7 +20,6 @@ from utils.plain_numbers import plain_number
 from utils.types import Detections, GroundTruth
 
 TRUTH_FOLDER, FOUND_FOLDER = "ground-truth", "detection-results"
-CLASSES_FILE = CLASS_LIST
 DIFFICULT = "difficult"
 
 
@@ -57,7 +56,7 @@ def write_map_files(
     for truth in ground_truths:
         if "/" in truth.image_id or "\n" in truth.image_id or not truth.image_id:
             raise ValueError(f"image id {truth.image_id!r} cannot name a file")
-    write_atomically(root / CLASSES_FILE, "".join(f"{name}\n" for name in class_names))
+    write_atomically(root / CLASS_LIST, "".join(f"{name}\n" for name in class_names))
     with replacing_folder(root / TRUTH_FOLDER) as fresh:
         for truth in ground_truths:
             _write_lines(fresh / f"{truth.image_id}.txt", _truth_lines(truth, class_names))
