@@ -71,7 +71,7 @@ def rounded(folder: Path, strategies: Devices) -> None:
 def exact(folder: Path, strategies: Devices) -> None:
     """Two steps of each kind in float64."""
     for make_task, changes in (
-        (classification, {"optimizer": "adamw", "weight_decay": 0.05}),
+        (classification, {"optimizer": "adamw", "weight_decay": 0.05, "backbone_rate": 0.5}),
         (classification, {"accumulate": 3}),
         (detection, {}),
     ):
