@@ -1,4 +1,4 @@
-"""Batches of labelled images. (seed, epoch, index) decide a view, (seed, epoch, step) what it is mixed with."""
+"""Batches of labelled images. (seed, epoch, index) decide a view, (seed, epoch, batch) what it is mixed with."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class ClassificationDataset(Dataset[View]):
         """The file of image ``index``."""
         return self.images[index].path
 
-    def batch(self, samples: Sequence[View], epoch: int, step: int) -> Batch:
+    def batch(self, samples: Sequence[View], epoch: int, number: int) -> Batch:
         """Stacks views with their labels, and mixes them where that is wanted."""
         indices = [index for _, index in samples]
         images = np.stack([view for view, _ in samples])
         labels = np.eye(len(self.spec.class_names), dtype=np.float32)[self.class_ids[indices]]
         if self.augment is not None and self.augment.mixup:
-            rng = np.random.default_rng((self.seed, BATCH_STREAM, epoch, step))
+            rng = np.random.default_rng((self.seed, BATCH_STREAM, epoch, number))
             images, labels = mix(images, labels, self.augment.mixup, rng)
         return Batch(images, {"labels": labels}, tuple(self.path(index) for index in indices))
 

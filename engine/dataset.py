@@ -115,8 +115,8 @@ class Dataset(ABC, Generic[SampleT]):
         """The file that sample ``index`` is read from."""
 
     @abstractmethod
-    def batch(self, samples: Sequence[SampleT], epoch: int, step: int) -> Batch:
-        """The batch of ``samples``, the ``step``-th of ``epoch``."""
+    def batch(self, samples: Sequence[SampleT], epoch: int, number: int) -> Batch:
+        """The batch of ``samples``; no other of ``epoch`` has its ``number``, on whichever worker."""
 
     def steps_per_epoch(self, images: int, accumulate: int = 1, devices: int = 1) -> int:
         """Steps of ``images`` in an epoch. ConfigError when there is not even one, with the largest batch that works.
@@ -146,7 +146,7 @@ class Dataset(ABC, Generic[SampleT]):
         """
         size, whole = batch_size // shard.count, self.order(epoch)[: self.steps_per_epoch(batch_size) * batch_size]
         own = whole.reshape(-1, shard.count, size // parts)[:, shard.index].ravel()
-        return self._batches(epoch, own, range(first_step * size, len(own), size), size, first_step, self.side)
+        return self._batches(epoch, own, range(first_step * size, len(own), size), size, first_step, self.side, shard)
 
     def validation_batches(self, batch_size: int, shard: Shard = WHOLE) -> Iterator[Batch]:
         """Every sample once, in order; the last batch may be smaller. Of all batches those of ``shard``."""
@@ -161,12 +161,14 @@ class Dataset(ABC, Generic[SampleT]):
         size: int,
         first_step: int = 0,
         side: Callable[[int, int], int] = lambda *_: 0,
+        shard: Shard = WHOLE,
     ) -> Iterator[Batch]:
         def made(place: int) -> Batch:
             step = first_step + place
+            number = step * shard.count + shard.index
             data = self.at_size(side(epoch, step))
             indices = order[starts[place] : starts[place] + size].tolist()
-            return self.batch([data._named_sample(epoch, index) for index in indices], epoch, step)
+            return self.batch([data._named_sample(epoch, index) for index in indices], epoch, number)
 
         # A thread makes a whole batch: what passes from thread to thread costs more than a small image does.
         batches = grain.MapDataset.source(range(len(starts))).map(made)
@@ -272,7 +274,7 @@ class DetectionDataset(Dataset[Sample]):
         """The image file of sample ``index``."""
         return self.records[index % len(self)].image_path
 
-    def batch(self, samples: Sequence[Sample], epoch: int, step: int) -> Batch:
+    def batch(self, samples: Sequence[Sample], epoch: int, number: int) -> Batch:
         """``collate``: nothing here depends on the place in the epoch."""
         return collate(samples)
 

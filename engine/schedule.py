@@ -30,7 +30,7 @@ class Schedule:
         """Learning rate at ``epoch``, counted from 0 at the start of the run; fractions are allowed."""
         if self.kind == "step":
             decay = (self.final / self.base) ** (1 / 9)
-            return self.base * decay ** (epoch // (self.epochs / 10))
+            return self.base * decay ** (10 * epoch // self.epochs)
         warm_up, tail = min(max(0.05 * self.epochs, 1.0), 3.0), min(max(0.05 * self.epochs, 1.0), 15.0)
         if self.warm_up is not None:
             warm_up = self.warm_up

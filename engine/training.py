@@ -235,9 +235,8 @@ class Trainer:
             raise
 
     def _unsaved(self, learner: Learner) -> Checkpoint | None:
-        if self.saving.step == self.position.step:
-            return None
-        return self.saving.state(learner, self.position, self._weights())
+        saved = self.saving.step == self.position.step
+        return None if saved else self.saving.state(learner, self.position, self._weights())
 
     def _finish_epoch(self, learner: Learner, entry: EpochMetrics, weights: Weights, better: bool) -> None:
         position = self.position
@@ -256,16 +255,18 @@ class Trainer:
         self.workers.agree()
 
     def _validate(self, learner: Learner) -> dict[str, float]:
-        """Loss on the validation list, each image counted alike."""
-        data, sums, images = self.task.val_data, np.zeros(len(self.parts)), 0
+        """Loss on the validation list, as if that were one batch."""
+        data, sums, weights = self.task.val_data, *np.zeros((2, len(self.parts)))
         batch_size = min(self.phases[-1].batch_size, len(data))
         batches = self._waiting(self.workers.own_stop).over(data.validation_batches(batch_size, self.workers.shard))
         steps = -(-len(data) // batch_size // self.workers.cluster.count)
         with self._within_memory(batch_size), self.workers.part():
             for batch in self.watched_part.track(batches, "validating", steps):
-                sums += learner.validation_step(batch) * len(batch.images)
-                images += len(batch.images)
-        return named_parts(self.parts, self.workers.sum(sums) / self.workers.sum(np.array(images)), "val")
+                # L2, the last part, is the same for each batch.
+                weight = np.array([self.task.weight(batch.targets)] * (len(weights) - 1) + [1])
+                sums += learner.validation_step(batch) * np.maximum(weight, 1)
+                weights += weight
+        return named_parts(self.parts, self.workers.sum(sums) / np.maximum(self.workers.sum(weights), 1), "val")
 
     def _measure(self, entry: EpochMetrics) -> bool:
         """Measures on the validation data, as the measuring command does. Whether it is the best so far."""
@@ -285,8 +286,7 @@ class Trainer:
         self.saving.last(learner, self.position, self._weights())
 
     def _start(self) -> bytes:
-        task, step = self.task, self.position.step
-        return common_start(task.spec, task.fingerprints, self.config, step, self._weights())
+        return common_start(self.task.spec, self.task.fingerprints, self.config, self.position.step, self._weights())
 
     def _weights(self) -> Weights:
         """The model's tensors. DivergedError when one is not a number."""

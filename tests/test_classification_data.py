@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine import classification_data
 from engine.classification_data import ClassificationDataset
+from engine.dataset import Shard
 from tests.labelled_folders import CLASSES, draw_folders
 from utils.classifier_config import ClassifierAugmentConfig, ClassifierSpec
 from utils.errors import ConfigError, DataError
@@ -76,6 +78,20 @@ def test_labels_stay_shares_and_keep_to_their_image(images) -> None:
         assert ((labels > 0) & (labels < 1)).any(), "nothing was mixed"
         own = [CLASSES.index(Path(path).parent.name) for path in batch.paths]
         assert (labels[np.arange(9), own] >= 0.5).all()
+
+
+def test_workers_mix_by_chances_of_their_own(images, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+
+    def watched(images, labels, alpha, rng):
+        drawn.append(rng.random())
+        return images, labels
+
+    monkeypatch.setattr(classification_data, "mix", watched)
+    data = dataset(images, threads=1)
+    for index in range(2):
+        list(data.training_batches(0, 4, shard=Shard(index, 2)))
+    assert len(set(drawn)) == len(drawn) == 2 * (len(images) // 4)
 
 
 def test_a_batch_larger_than_the_data_is_refused(images) -> None:

@@ -98,6 +98,7 @@ def test_every_recipe_that_comes_along_is_valid(recipe: Path) -> None:
         (["--model.anchor_size", "0"], "model.anchor_size: 0: must be at least 1"),
         (["--train.warmup_epochs", "-1"], "train.warmup_epochs: -1.0: must be 0 or more"),
         (["--train.warmup_epochs", "300"], "train.warmup_epochs: 300: must be less than all epochs (300)"),
+        (["--train.early_stopping", "3", "--train.eval_every", "0"], "train.early_stopping: 3: needs measurements"),
         (["--train.momentum", "1"], "train.momentum: 1.0: must lie in 0..1, 1 excluded"),
         (["--data.threads", "-1"], "data.threads: -1: must be 0 or more"),
         (["--train.clip_norm", ".inf"], "train.clip_norm: inf"),

@@ -116,7 +116,10 @@ def test_a_class_may_be_called_like_a_split(tmp_path: Path) -> None:
 
 def test_what_is_measured_is_test_then_val_and_what_is_named(tmp_path: Path) -> None:
     heard: list[str] = []
-    tree(tmp_path, train__a=2, val__a=2)
+    tree(tmp_path, train__a=2)
+    with pytest.raises(ConfigError, match="holds train/ alone: --split train measures on what was trained on"):
+        part_of(tmp_path, warn=heard.append)
+    tree(tmp_path, val__a=2)
     assert part_of(tmp_path, warn=heard.append) == tmp_path / "val"
     tree(tmp_path, test__a=2)
     assert part_of(tmp_path, warn=heard.append) == tmp_path / "test"

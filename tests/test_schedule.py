@@ -61,6 +61,12 @@ def test_step_schedule_falls_nine_times_to_the_final_rate() -> None:
     assert schedule.rate(99) == pytest.approx(0.0001)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 7, 16, 22, 55, 300])
+def test_the_steps_are_ten_equal_parts_of_a_run_of_any_length(epochs: int) -> None:
+    rates = [Schedule(1.0, 1e-9, epochs, "step").rate(epoch) for epoch in range(epochs)]
+    assert rates == pytest.approx([0.1 ** (10 * epoch // epochs) for epoch in range(epochs)])
+
+
 def test_the_rise_lasts_as_long_as_asked_for_and_may_be_none() -> None:
     train = TrainConfig(learning_rate=0.01, warmup_epochs=8.5)
     rates = [phase_schedule(train, 8, 40).rate(epoch) for epoch in (0, 8.4, 8.5, 8.6)]

@@ -804,3 +804,27 @@ def test_with_multi_scale_steps_see_their_sides_on_resuming_too_and_validation_t
     going_on.restore(read_checkpoint(tmp_path / "broken" / "run" / "last"))
     going_on.fit()
     assert learned == uninterrupted
+
+
+def test_the_validation_loss_is_that_of_the_whole_list_whatever_its_batches(
+    tmp_path: Path, idle: type[IdleLearner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positives = 0
+
+    def one_a_positive_and_seven_an_image(self: Any, batch: Any) -> np.ndarray:
+        nonlocal positives
+        found = np.count_nonzero(batch.targets["slots"] >= 0)
+        positives += found
+        return np.array([found, 7 * len(batch.images), found, 0.5 * max(found, 1)]) / max(found, 1)
+
+    monkeypatch.setattr(idle, "validation_step", one_a_positive_and_seven_an_image)
+    val = [draw_photo(tmp_path / "val" / f"{i}.png", i, objects=2 * (i < 3)) for i in range(5)]
+    for batch_size in (1, 2, 4):
+        positives = 0
+        run = trainer(tmp_path / str(batch_size), val=val, epochs=1, batch_size=batch_size)
+        run.fit()
+        line = run.position.history[-1]
+        assert [line[f"val_{part}"] for part in run.parts] == pytest.approx([1, 7 * 5 / positives, 1, 0.5])
+    run = trainer(tmp_path / "nothing", val=val[3:], epochs=1)
+    run.fit()
+    assert run.position.history[-1]["val_objectness"] == pytest.approx(14)

@@ -219,6 +219,8 @@ def train_problems(config: Any) -> list[str]:
         found.append("train.min_learning_rate_ratio: 0: must be above 0 with train.schedule step")
     if train.freeze_epochs is not None and not 0 <= train.freeze_epochs <= train.epochs:
         found.append(f"train.freeze_epochs: {train.freeze_epochs}: must lie in 0..train.epochs ({train.epochs})")
+    if train.early_stopping and not train.eval_every:
+        found.append(f"train.early_stopping: {train.early_stopping}: needs measurements: train.eval_every above 0")
     epochs = train.phases[-1].until_epoch if train.phases else train.epochs
     if train.warmup_epochs is not None and train.warmup_epochs >= epochs:
         found.append(f"train.warmup_epochs: {train.warmup_epochs:g}: must be less than all epochs ({epochs})")

@@ -106,12 +106,15 @@ def read_labelled_folder(
 def part_of(root: str | Path, split: str | None = None, warn: Warn | None = None) -> Path:
     """The folder of class folders to measure on: ``root/split``, else ``root/test``, ``root/val`` or ``root`` itself.
 
-    ``warn`` hears of the last, which may be what was trained on. ConfigError when ``split`` is given and not there.
+    ``warn`` hears of the last, which may be what was trained on. ConfigError when ``split`` is given and not there, or
+    not given and only ``root/train`` is there.
     """
     base = _folder(root)
     if split:
         return _folder(base / split)
     part = next((base / name for name in (TEST, VAL) if _is_split(base / name)), None)
+    if part is None and _is_split(base / TRAIN):
+        raise ConfigError(f"{base}: holds {TRAIN}/ alone: --split {TRAIN} measures on what was trained on")
     if part is None and warn:
         warn(f"{base}: measured whole, any images that were trained on included; --split names a folder of it")
     return part or base
