@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_benchmark(rows, about, out / "benchmark.json")
     subtitle = f"from photo to boxes, in batches of {given.batch}, on {machine}"
     draw_benchmark(rows, f"Throughput of {checkpoint}", subtitle, out / "benchmark.png")
-    Console().print(benchmark_table(rows, f"{checkpoint} on {machine}", given.batch))
+    Console(width=None if sys.stdout.isatty() else 140).print(
+        benchmark_table(rows, f"{checkpoint} on {machine}", given.batch)
+    )
     print(f"{out / 'benchmark.json'}, {out / 'benchmark.png'}")
 
 

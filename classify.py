@@ -79,8 +79,8 @@ def predict(words: list[str]) -> int:
     found = classify_files(classifier, [one.path for one in sources.images], given.batch, reporter, given.ignore_exif)
     answers = Answers.of(found, classifier.spec.class_names, given.top)
     answers.failed.update(videos | {one.source: str(one.error) for one in sources.failed})
-    for error in answers.failed.values():
-        reporter.say(error)
+    for line in (*sources.unread, *answers.failed.values()):
+        reporter.say(line)
     Console(stderr=given.json == STDOUT).print(answers.table())
     if given.json:
         write_results(given.json, answers.json())

@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Whoever reads results from stdout must not find words in them.
     tell = reporter.say if options.files.fill_stdout else print
     summary = predict_all(detector.predictor, sources, options, reporter, tell, viewer)
-    for _, error in summary.failed:
-        reporter.say(str(error))
+    for line in (*sources.unread, *(str(error) for _, error in summary.failed)):
+        reporter.say(line)
     tell(summary.in_words(given.out))
     if given.fps and summary.samples and not summary.interrupted:
         tell(speed_table(detector.predictor, summary.samples, given.batch, given.score, given.iou))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,12 +103,14 @@ def _folded(path: Path) -> str:
     return str(path).casefold()  # some file systems take A.jpg and a.jpg for one
 
 
-def _made_different(paths: Iterable[Path]) -> list[Path]:
+def _made_different(paths: Sequence[Path]) -> list[Path]:
+    """``paths``, each once: who comes later gets a name that nobody else has or wishes for."""
+    wished = {name for path in paths for name in _names_of(path)}
     taken: set[str] = set()
     result = []
     for path in paths:
         candidate, number = path, 2
-        while taken & (names := _names_of(candidate)):
+        while (names := _names_of(candidate)) & (taken if candidate is path else wished | taken):
             candidate = path.with_name(f"{path.stem}_{number}{path.suffix}")
             number += 1
         taken |= names

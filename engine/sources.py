@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 from engine.pipeline import Failure
 from utils.errors import ConfigError, DataError, UserError, did_you_mean
+from utils.image_folders import left_out
 from utils.image_headers import IMAGE_SUFFIXES, SUFFIXES, image_format
 from utils.images import MAX_FILE_BYTES
 from utils.inputs import open_regular
@@ -61,12 +63,26 @@ Input = ImageInput | VideoInput
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A line about the files of a directory that are neither images nor videos that we read."""
+
+    line: str
+
+
+Found = Input | Failure | Unread
+
+
+@dataclass(frozen=True)
 class Sources:
-    """All inputs, in the order given, each file once. ``failed`` are those that are not there, with DataErrors."""
+    """All inputs, in the order given, each file once. ``failed`` are those that are not there, with DataErrors.
+
+    ``unread`` says of each directory which files of it are none.
+    """
 
     images: tuple[ImageInput, ...]
     videos: tuple[VideoInput, ...]
     failed: tuple[Failure, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[Path]:
@@ -99,9 +115,12 @@ def find_sources(
     images: dict[str, ImageInput] = {}
     videos: dict[str, VideoInput] = {}
     failed: list[Failure] = []
+    unread: list[str] = []
     for found in _all_inputs(arguments, recursive, skip, list_file, stdin):
         if isinstance(found, Failure):
             failed.append(found)
+        elif isinstance(found, Unread):
+            unread.append(found.line)
         elif isinstance(found, ImageInput):
             images.setdefault(STDIN if found.data else os.path.abspath(found.path), found)
         else:
@@ -111,12 +130,12 @@ def find_sources(
         first, more = failed[0].error, f" (and {len(failed) - 1} more like it)" if failed[1:] else ""
         raise type(first)(f"{first}{more}")
     bad = (Failure(one.source, DataError(str(one.error))) for one in failed)
-    return Sources(tuple(images.values()), tuple(videos.values()), tuple(bad))
+    return Sources(tuple(images.values()), tuple(videos.values()), tuple(bad), tuple(unread))
 
 
 def _all_inputs(
     arguments: Sequence[str], recursive: bool, skip: Path | None, list_file: Path | None, stdin: BinaryIO | None
-) -> Iterator[Input | Failure]:
+) -> Iterator[Found]:
     for argument in dict.fromkeys(arguments):
         if argument == STDIN and stdin is not None:
             data = stdin.read(MAX_FILE_BYTES)
@@ -135,7 +154,7 @@ def _all_inputs(
             yield from _listed(file.readall(), str(list_file), recursive, skip)
 
 
-def _listed(data: bytes, name: str, recursive: bool, skip: Path | None) -> Iterator[Input | Failure]:
+def _listed(data: bytes, name: str, recursive: bool, skip: Path | None) -> Iterator[Found]:
     # Names of files need not be text; what comes back is then the very same bytes.
     text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     lines = [(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), start=1)]
@@ -146,7 +165,7 @@ def _listed(data: bytes, name: str, recursive: bool, skip: Path | None) -> Itera
         yield from _tried(line, f"{name}: line {number}: ", recursive, skip)
 
 
-def _tried(source: str, where: str, recursive: bool, skip: Path | None) -> Iterable[Input | Failure]:
+def _tried(source: str, where: str, recursive: bool, skip: Path | None) -> Iterable[Found]:
     try:
         return _resolve(source, recursive, skip)
     except UserError as error:
@@ -163,7 +182,7 @@ def _stdin_name(data: bytes) -> Path:
         return Path("stdin")
 
 
-def _resolve(argument: str, recursive: bool, skip: Path | None) -> Iterable[Input]:
+def _resolve(argument: str, recursive: bool, skip: Path | None) -> Iterable[Input | Unread]:
     if argument.lower().startswith(STREAM_SCHEMES):
         return [VideoInput(argument)]
     if not argument:
@@ -189,13 +208,16 @@ def _input(path: Path, folder: Path = Path()) -> Input:
     return VideoInput(path, folder) if path.suffix.lower() in VIDEO_SUFFIXES else ImageInput(path, folder)
 
 
-def _in_directory(directory: Path, recursive: bool, skip: Path | None) -> list[Input]:
+def _in_directory(directory: Path, recursive: bool, skip: Path | None) -> list[Input | Unread]:
     wanted = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    paths = [path for path in _walk(directory, recursive, skip) if path.suffix.lower() in wanted]
-    if not paths:
-        hint = "" if recursive else "; --recursive looks into the directories below, too"
+    paths = sorted(_walk(directory, recursive, skip))
+    others = Counter(path.suffix.lower() for path in paths if path.suffix.lower() not in wanted)
+    inputs = [_input(path, path.parent.relative_to(directory)) for path in paths if path.suffix.lower() in wanted]
+    if not inputs:
+        hint = f"; {left_out(others)}" if others else ""
+        hint += "" if recursive else "; --recursive looks into the directories below, too"
         raise DataError(f"{directory}: no image or video in this directory{hint}")
-    return [_input(path, path.parent.relative_to(directory)) for path in sorted(paths)]
+    return [*inputs, Unread(f"{directory}: {left_out(others)}")] if others else [*inputs]
 
 
 def _walk(directory: Path, recursive: bool, skip: Path | None) -> Iterator[Path]:

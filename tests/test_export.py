@@ -33,7 +33,7 @@ from tests.conftest import ROOT
 from tests.drawn_data import draw_lists
 from tests.fake_predictor import write_picture
 from tests.small_run import lively_detector, noise, small_spec, write_run
-from utils.artifact import Artifact
+from utils.artifact import Artifact, Precision
 from utils.box_matching import Agreement, agreement
 from utils.door import run_door
 from utils.errors import ConfigError, FileError, ParityError
@@ -386,11 +386,24 @@ def test_int8_needs_photos(run: Path) -> None:
         export.main([str(run), "--format", "onnx-int8"])
 
 
-def parity_of(artifact: Artifact, path: Path, map_50: float, max_abs: float = 0.1) -> parity.Parity:
+def parity_of(
+    artifact: Artifact, path: Path, map_50: float, max_abs: float = 0.1, max_rel: float = 0.1
+) -> parity.Parity:
     """A report with this mAP; the checkpoint's is 0.9."""
     speed = Speed(1, 1, 1.0, 1.0, 1.0)
     sides = [parity.Measured([], speed, speed, value) for value in (0.9, map_50)]
-    return parity.Parity(path, artifact, 1, 0.5, Agreement(0, 0, 0, 0.0, 0.0), max_abs, 0.1, 10, *sides)
+    return parity.Parity(path, artifact, 1, 0.5, Agreement(0, 0, 0, 0.0, 0.0), max_abs, max_rel, 10, *sides)
+
+
+@pytest.mark.parametrize(
+    ("precision", "max_rel", "right"),
+    [("float32", 1e-8, True), ("float32", 0.0, True), ("float32", 1e-3, False), ("int8", 1e-8, False)],
+)
+def test_where_outputs_are_the_same_another_map_is_the_order_of_scores(
+    precision: Precision, max_rel: float, right: bool
+) -> None:
+    made = Artifact(small_spec(), precision)
+    assert (parity_of(made, Path("best.onnx"), 0.8, max_rel=max_rel).problems() == []) == right
 
 
 class Quantised:

@@ -33,6 +33,15 @@ def test_a_directory_gives_its_pictures_and_videos(tree):
     assert found.videos == (VideoInput(Path("in/clip.mp4")),)
 
 
+def test_files_of_a_directory_that_are_not_read_are_counted(tree):
+    assert find_sources(["in"]).unread == ("in: .txt: 1 file left out: convert photos to JPEG",)
+    assert find_sources(["in/a.jpg", "in/sub"]).unread == ()
+    (tree / "sub" / "IMG_1.HEIC").touch()
+    (tree / "sub" / "c.jpg").unlink()
+    with pytest.raises(DataError, match=r"no image or video in this directory; \.heic: 1 file left out: convert"):
+        find_sources(["in/sub"])
+
+
 def test_recursive_goes_below_and_remembers_where(tree):
     found = find_sources(["in"], recursive=True)
     assert [(str(i.path), str(i.folder)) for i in found.images] == [
@@ -147,6 +156,13 @@ def test_pictures_that_differ_in_suffix_keep_names_and_have_text_files_of_their_
 
 def test_pictures_of_one_name_are_both_kept():
     assert named(images("x/a.jpg", "y/a.jpg", "z/A.JPG")) == [("a.jpg", "a"), ("a_2.jpg", "a_2"), ("A_3.JPG", "A_3")]
+
+
+def test_who_gives_way_takes_the_name_of_nobody_else():
+    assert named(images("IMG_1.JPG", "img_1.jpg", "img_1_2.jpg", "img_1_4.jpg", "x/IMG_1.jpg")) == [
+        ("IMG_1.JPG", "IMG_1"), ("img_1_3.jpg", "img_1_3"), ("img_1_2.jpg", "img_1_2"), ("img_1_4.jpg", "img_1_4"),
+        ("IMG_1_5.jpg", "IMG_1_5")
+    ]  # fmt: skip
 
 
 def test_no_two_outputs_ever_meet():

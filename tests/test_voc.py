@@ -56,6 +56,30 @@ def test_finds_the_image_of_a_stem(tmp_path):
         image_path_for(tree.folder, "a")
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ("photo.HEIC", "but photo.HEIC, which is not read: convert it to JPEG: add it, or delete photo.xml"),
+        ("Photo.JPG", "but 'Photo.JPG', which differs in case or in how accents are written: rename one"),
+        ("other.jpg", "no such image: add it, or delete photo.xml"),
+    ],
+)
+def test_what_lies_there_in_place_of_an_image_is_named(tmp_path, there, said):
+    tree = VocTree(tmp_path)
+    tree.add("photo").rename(tree.folder / "JPEGImages" / there)
+    with pytest.raises(DataError, match=said):
+        image_path_for(tree.folder, "photo")
+
+
+def test_an_accent_written_in_another_way_is_said(tmp_path):
+    tree = VocTree(tmp_path)
+    tree.add("cafe\u0301")
+    if (tree.folder / "JPEGImages" / "caf\xe9.jpg").exists():
+        pytest.skip("this file system takes both for one")
+    with pytest.raises(DataError, match="how accents are written: rename one"):
+        image_path_for(tree.folder, "caf\xe9")
+
+
 def test_two_images_for_one_annotation_are_refused(tmp_path):
     tree = VocTree(tmp_path)
     tree.add("a")
@@ -85,11 +109,17 @@ def test_image_sets_in_every_dress(tmp_path):
     tree.add("photo 1")
     tree.split("train", text="\ufeff000001\r\n\r\n000002  -1\r\nphoto 1\r\n  000003\t1 \r\n000001\r\n")
     assert read_image_set(tree.folder, "train") == ["000001", "000002", "photo 1", "000003"]
+    for stem in (" 4 ", "5.jpg"):
+        tree.add(stem)
+    tree.split("whole", text=" 4 \n5.jpg\r\n6.JPG\r\n7.txt\r8\n9.png 1\n../a.jpg\n")
+    outside = Problems()
+    assert read_image_set(tree.folder, "whole", outside) == [" 4 ", "5.jpg", "6", "7.txt\r8", "9"]
+    assert len(outside.errors) == 1
     problems = Problems()
     read_image_set(tree.folder, "train", problems)
     assert problems.warnings["image twice in a split"] == 1
     tree.split("val", "a")
-    assert image_sets(tree.folder) == ["train", "val"]
+    assert image_sets(tree.folder) == ["train", "val", "whole"]
     with pytest.raises(ConfigError, match="did you mean 'train'"):
         read_image_set(tree.folder, "trian")
     tree.split("test", text="\n")

@@ -251,8 +251,28 @@ def test_what_is_left_out_is_in_no_split_either_and_an_empty_list_is_said(tmp_pa
     (tree.folder / "JPEGImages" / f"{lonely}.jpg").unlink()
     assert annotate("--voc", tree.root, "--out", out, "--no-report", "--skip-bad") == 0
     assert lonely not in "".join(path.read_text() for path in sets.iterdir()).split()
-    assert "2007_val.txt: no image is left for it: not written" in capsys.readouterr().out
+    assert "2007_val.txt: no image is left for it: not written, and training needs it" in capsys.readouterr().out
+    # The annotation gone, too, the split has no such part at all.
+    (tree.folder / "Annotations" / f"{lonely}.xml").unlink()
+    assert annotate("--voc", tree.root, "--out", out, "--no-report") == 0
+    assert "2007_val.txt: no image is left for it: not written, and training needs it" in capsys.readouterr().out
     assert {path.name for path in out.glob("2007_*.txt")} == {"2007_train.txt", "2007_test.txt"}
+
+
+def test_splits_by_other_names_and_folders_within_are_said_not_to_be_used(tmp_path, capsys):
+    tree, out = VocTree(tmp_path / "devkit"), tmp_path / "out"
+    for stem in "ab":
+        tree.add(stem, CAR)
+    (tree.folder / "JPEGImages" / "more").mkdir()
+    tree.split("train", "a")
+    tree.split("Valid", "b")
+    tree.split("car_val", "b")
+    assert annotate("--voc", tree.root, "--out", out, "--no-report") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "ImageSets/Main/Valid.txt: not used: call it val.txt" in said
+    assert "JPEGImages/more: nothing in it is used: put its files into JPEGImages" in said
+    assert "2007_val.txt: no image is left for it" in said
+    assert "car_val" not in said
 
 
 def test_usage_errors(tree, tmp_path, capsys):

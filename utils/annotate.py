@@ -120,8 +120,14 @@ def make_records(
             ids = np.array([class_ids[item.name] for item in objects], np.int64)
             records.append(Record(sample.image_path, boxes, ids))
         lists[key] = records
-        if not records:
-            problems.warn("list without an image", f"{'_'.join(key)}.txt: no image is left for it: not written")
+    for year in sorted({year for year, _ in lists}):
+        counts = {split: len(lists.get((year, split), ())) for split in SPLITS}
+        training = counts["train"] or counts["val"]
+        for split, count in counts.items():
+            if not count and ((year, split) in lists or (training and split != "test")):
+                needed = "" if split == "test" else f", and training needs it: more photos, {split}.txt or --new-split"
+                message = f"{year}_{split}.txt: no image is left for it: not written{needed}"
+                problems.warn("list without an image", message)
     return lists
 
 

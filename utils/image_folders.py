@@ -154,7 +154,7 @@ def _class_folders(base: Path, warn: Warn | None) -> dict[str, list[str]]:
     unread = _unread_suffixes(entries)
     found = {name: _images(base / name, unread, warn) for name in folders}
     if unread and warn:
-        warn(f"{base}: {_left_out(unread)}")
+        warn(f"{base}: {left_out(unread)}")
     return found
 
 
@@ -166,7 +166,7 @@ def _images(folder: Path, unread: Counter[str], warn: Warn | None) -> list[str]:
     others = _unread_suffixes(entries)
     if not images:
         hints = [f"{_listed(inner)}: folders in a class folder are not searched"] if inner else []
-        hints += [_left_out(others)] if others else []
+        hints += [left_out(others)] if others else []
         raise DataError(f"{folder}: no image in this class folder: {'; '.join(hints) or 'remove the folder'}")
     if inner and warn:
         warn(f"{folder}: {_listed(inner)}: left out: folders in a class folder are not searched")
@@ -190,7 +190,7 @@ def _unread_suffixes(entries: Sequence[os.DirEntry[str]]) -> Counter[str]:
     return Counter(_suffix(entry) for entry in entries if not _is_image(entry) and not entry.is_dir())
 
 
-def _left_out(unread: Counter[str], most: int = 3) -> str:
+def left_out(unread: Counter[str], most: int = 3) -> str:
     """Such as ``.heic: 50 files, .txt: 1 file left out: convert photos to JPEG``."""
     shown = [
         f"{repr(suffix)[1:-1] or 'no suffix'}: {count} file{'s' if count > 1 else ''}"

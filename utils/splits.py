@@ -15,11 +15,12 @@ import numpy as np
 from utils.errors import ConfigError, FileError, did_you_mean
 from utils.files import as_json, write_atomically
 from utils.problems import Problems
-from utils.voc import annotation_stems, image_sets, index_images, read_image_set, voc_year_dir, voc_years
+from utils.voc import annotation_stems, image_sets, index_images, inner_folders, read_image_set, voc_year_dir, voc_years
 
 SPLITS = ("train", "val", "test")
 _IMAGE_SETS = Path("ImageSets", "Main")
 MEMORY = "splits.json"
+_MEANT = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,12 @@ def refuse_inputs_as_output(out: Path, sources: Sequence[Source]) -> None:
 
 def _source(year: str, folder: Path, rule: SplitRule, problems: Problems) -> Source:
     existing = [] if rule.always else image_sets(folder)
+    for name in existing:
+        meant = _MEANT.get(name.lower(), name.lower())
+        if meant in (*SPLITS, "trainval") and meant not in existing:
+            problems.warn("split of another name", f"{folder}: {_IMAGE_SETS / name}.txt: not used: call it {meant}.txt")
+    for inner in inner_folders(folder):
+        problems.warn("folder not searched", f"{inner}: nothing in it is used: put its files into {inner.parent.name}")
     splits = {split: read_image_set(folder, split, problems) for split in SPLITS if split in existing}
     splits = {split: stems for split, stems in splits.items() if stems}
     stems = annotation_stems(folder)

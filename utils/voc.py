@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ __all__ = [
     "image_path_for",
     "image_sets",
     "index_images",
+    "inner_folders",
     "load_ground_truth",
     "parse_annotation",
     "read_image_set",
@@ -115,13 +118,46 @@ def image_path_for(year_dir: Path, stem: str, index: dict[str, list[str]] | None
     names = (index_images(year_dir) if index is None else index).get(_plain_name(stem), [])
     folder = year_dir / "JPEGImages"
     if not names:
-        raise DataError(f"{folder / stem}.*: no such image: add it, or delete {stem}.xml and its line in ImageSets")
+        raise DataError(
+            f"{folder / stem}.*: no such image{_nearly(folder, stem)}: add it, or delete {stem}.xml and its line in "
+            "ImageSets"
+        )
     if len(names) > 1:
         raise DataError(f"{folder / stem}.*: {' and '.join(names)}: one annotation, {len(names)} images: keep one")
     path = folder / names[0]
     if path.is_symlink():
         raise DataError(f"{path}: is a link: links are not followed here, put the image itself in its place")
     return path
+
+
+def _nearly(folder: Path, stem: str) -> str:
+    """What ``folder`` has in place of an image of ``stem``: a format that is not read, or nearly its name."""
+    names = _names_by_likeness(folder, folder.stat().st_mtime_ns).get(_likeness(stem), [])
+    if same := [name for name in names if os.path.splitext(name)[0] == stem]:
+        return f", but {same[0]}, which is not read: convert it to JPEG"
+    return f", but {names[0]!r}, which differs in case or in how accents are written: rename one" if names else ""
+
+
+@lru_cache(maxsize=1)
+def _names_by_likeness(folder: Path, _changed: int) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in (one for one in _names(folder) if not one.is_dir()):
+        found.setdefault(_likeness(os.path.splitext(entry.name)[0]), []).append(entry.name)
+    return found
+
+
+def _likeness(stem: str) -> str:
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def inner_folders(year_dir: Path) -> list[Path]:
+    """Folders in Annotations and JPEGImages, which nobody looks into."""
+    return [
+        Path(entry.path)
+        for name in ("Annotations", "JPEGImages")
+        for entry in _names(year_dir / name)
+        if entry.is_dir()
+    ]
 
 
 def image_sets(year_dir: Path) -> list[str]:
@@ -133,9 +169,9 @@ def image_sets(year_dir: Path) -> list[str]:
 def read_image_set(year_dir: Path, split: str, problems: Problems | None = None) -> list[str]:
     """Image stems of ImageSets/Main/<split>.txt in file order, each once.
 
-    A flag column (-1, 0, 1), as the devkit's per-class lists have, is left out. ConfigError when there is no such
-    split. A line that names something outside the folder, and an empty file, go to ``problems`` (the latter as a
-    warning) or, without it, raise DataError.
+    A flag column (-1, 0, 1), as the devkit's per-class lists have, and suffixes of images are left out. ConfigError
+    when there is no such split. A line that names something outside the folder, and an empty file, go to ``problems``
+    (the latter as a warning) or, without it, raise DataError.
     """
     found = FailFast() if problems is None else problems
     path = year_dir / "ImageSets" / "Main" / f"{split}.txt"
@@ -148,13 +184,9 @@ def read_image_set(year_dir: Path, split: str, problems: Problems | None = None)
         text = file.readall().decode("utf-8-sig", "surrogateescape")
     stems: dict[str, None] = {}
     for number, line in enumerate(text.split("\n"), 1):
-        stem = line.strip()
+        stem = _stem_meant(year_dir, line.removesuffix("\r"))
         if not stem:
             continue
-        flagged = _FLAGGED.fullmatch(stem)
-        # A name may itself end in " 1"; then its annotation is there under the whole name.
-        if flagged and not _xml_of(year_dir, stem).is_file():
-            stem = flagged[1]
         if not _is_plain_name(stem):
             found.error(f"{path}: line {number}: {stem!r}: {_NOT_PLAIN}")
         elif stem in stems:
@@ -167,6 +199,28 @@ def read_image_set(year_dir: Path, split: str, problems: Problems | None = None)
             raise DataError(message)
         found.warn("empty split", message)
     return list(stems)
+
+
+def _stem_meant(year_dir: Path, line: str) -> str:
+    """The name on a line of a split, without blanks around it, a flag and the suffix of an image.
+
+    A name may itself have these: nothing comes off one whose annotation is there.
+    """
+    for shortened in (str.strip, _without_flag, _without_suffix):
+        short = shortened(line)
+        if short != line and not (_is_plain_name(line) and _xml_of(year_dir, line).is_file()):
+            line = short
+    return line
+
+
+def _without_flag(line: str) -> str:
+    flagged = _FLAGGED.fullmatch(line)
+    return flagged[1] if flagged else line
+
+
+def _without_suffix(line: str) -> str:
+    stem, suffix = os.path.splitext(line)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else line
 
 
 def load_ground_truth(
