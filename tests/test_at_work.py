@@ -65,8 +65,15 @@ def test_ctrl_c_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     # A signal from a thread would end this very test where it came too early.
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: signal.raise_signal(signal.SIGINT))
     monkeypatch.setattr(at_work, "time", clock)
-    with at_work_on("a.png"), pytest.raises(ExitedError, match="130"):
-        leave_hanging_files(130)
+    # Of a shell's job in the background it would be ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    began = time.monotonic()
+    try:
+        with at_work_on("a.png"), pytest.raises(ExitedError, match="130"):
+            leave_hanging_files(130)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - began < at_work.HANGING_S / 2
 
 
 def test_one_who_insists_waits_for_nothing_that_goes_on_and_on() -> None:

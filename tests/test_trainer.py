@@ -92,6 +92,8 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> type[IdleLearner]:
     learner = type("Idle", (IdleLearner,), {})
     monkeypatch.setattr(training, "Learner", learner)
     monkeypatch.setattr(detection_task, "evaluate_records", find_nothing)
+    # A second for every epoch, and of no matter here.
+    monkeypatch.setattr(training, "plot_curves", lambda *_: None)
     return learner
 
 
