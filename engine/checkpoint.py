@@ -168,7 +168,9 @@ def starting_point(weights: str) -> tuple[Path, Checkpoint] | None:
     """
     if weights in PUBLISHED:
         return None
-    path = find_checkpoint(weights) if Path(weights).is_dir() else Path(weights)
+    path = Path(weights)
+    if path.is_dir() or not (path.exists() or weights.endswith(".h5")):
+        path = find_checkpoint(path)
     return (path, read_checkpoint(path)) if is_checkpoint(path) else None
 
 

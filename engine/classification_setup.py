@@ -121,7 +121,7 @@ def initial_classifier(spec: ClassifierSpec, weights: str, reporter: Reporter, s
     same = theirs.class_names == spec.class_names
     start_from(model, tensors if same else {**tensors, **last}, path)
     taken = len(model.weights) - (0 if same else len(last))
-    reporter.say(f"{path}: took {taken} tensors{'' if same else '; the last layer starts anew'}")
+    reporter.note(f"{path}: took {taken} tensors{'' if same else '; the last layer starts anew'}")
     return model
 
 

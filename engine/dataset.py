@@ -126,7 +126,7 @@ class Dataset(ABC, Generic[SampleT]):
         if len(self) >= images:
             return len(self) // images
         most = len(self) // accumulate // devices * devices
-        fields = "train.batch_size or train.freeze_batch_size" if most else "train.accumulate or take fewer devices"
+        fields = "train.batch_size, freeze_batch_size or phases" if most else "train.accumulate or take fewer devices"
         advice = f"the largest batch that works is {most}: " * (most > 0)
         raise ConfigError(
             f"batch size: {images} images a step, of all devices and with train.accumulate: the list has only "

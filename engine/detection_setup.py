@@ -61,7 +61,7 @@ class DetectionSetup:
         given = np.array(spec.anchors_wh_px)
         self._anchors_wh, said = better_anchors(boxes_wh, given, least, self.config.train.seed, reporter)
         if said:
-            reporter.say(f"model.auto_anchors: {said}")
+            reporter.note(f"model.auto_anchors: {said}")
         if self._anchors_wh is None:
             return spec
         return dataclasses.replace(spec, anchors_wh_px=tuple((float(w), float(h)) for w, h in self._anchors_wh))
@@ -118,6 +118,15 @@ def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple
             reporter.say(f"{path}: {len(records) - len(kept)} images of a single pixel left out")
         _check_boxes(path, kept, config.model.input_size, reporter)
         lists.append([record for record, _ in kept])
+    if not any(len(record.class_ids) for record in lists[0]):
+        raise DataError(
+            f"{config.data.train}: no line has a box, so there is nothing to learn: a line is IMAGE X1,Y1,X2,Y2,CLASS "
+            "...; make the list with voc_annotation.py"
+        )
+    if not any(len(record.class_ids) for record in lists[1]):
+        reporter.say(
+            f"{config.data.val}: no object in it: there will be no mAP, `best` is the newest, nothing stops early"
+        )
     return lists[0], lists[1]
 
 
@@ -196,7 +205,7 @@ def initial_detector(spec: DetectorSpec, weights: str, reporter: Reporter, seed:
     shared = {variable.path for variable in backbone.weights}
     start_from(backbone, {name: value for name, value in given.items() if name in shared}, path)
     left = sum(name not in shared and RANDOM_STATE not in name for name in given)
-    reporter.say(
+    reporter.note(
         f"{path}: the backbone starts from {len(shared)} tensors of this classifier; {left} of its top are left out"
     )
     return model
@@ -206,6 +215,11 @@ def _refuse_other_network(checkpoint: Checkpoint, spec: DetectorSpec, path: Path
     theirs = checkpoint.spec
     # A classifier shares nothing but its backbone.
     detector = isinstance(theirs, DetectorSpec)
+    if isinstance(theirs, DetectorSpec) and len(theirs.anchors_wh_px) != len(spec.anchors_wh_px):
+        raise FileError(
+            f"{path}: anchors: {len(theirs.anchors_wh_px)}: this run has {len(spec.anchors_wh_px)}; give as many "
+            "(--model.anchors)"
+        )
     for name in ("backbone", "separable_head", "decode", "masks") if detector else ("backbone",):
         found, ours = getattr(theirs, name), getattr(spec, name)
         if found != ours:

@@ -41,16 +41,21 @@ CROWDED = 0.9
 
 
 class Noting(Reporter):
-    """Keeps what is said: a run says what is odd."""
+    """Keeps what is said: a run says what is odd, and notes what it decides."""
 
     def __init__(self, reporter: Reporter) -> None:
         super().__init__(reporter.stream)
         self.reporter = reporter
         self.said: list[str] = []
+        self.noted: list[str] = []
 
     def say(self, text: str) -> None:
         """One line."""
         self.said.append(text)
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self.noted.append(text)
 
     def track(self, items: Iterable[T], description: str, total: int | None = None, unit: str = "") -> Iterator[T]:
         """Yields ``items`` while the reporter shows how far along they are."""
@@ -83,7 +88,7 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
     with noticing_losses(), tempfile.TemporaryDirectory() as scratch:
         started = time.monotonic()
         trainer = prepared_run(config, run_dir, noting, strategy)
-        costs = Costs(what_was_decided(config, trainer.config), noting.said)
+        costs = Costs([*noting.noted, *what_was_decided(config, trainer.config)], noting.said)
         costs.prepare(time.monotonic() - started)
         begins = 0
         for number, phase in enumerate(trainer.phases, start=1):

@@ -155,7 +155,8 @@ class Learner:
         if {name: tuple(v.shape) for name, v in variables.items()} != {name: t.shape for name, t in tensors.items()}:
             raise ConfigError(
                 f"train.optimizer: {self.config.optimizer}: the saved state is another optimizer's, or that of a phase "
-                "that trained other layers (train.freeze_epochs, train.phases)"
+                "that trained other layers (train.freeze_epochs, train.phases): restore the field, or start a new run "
+                "with --model.weights RUN/last"
             )
         for name, variable in variables.items():
             variable.assign(tensors[name])

@@ -12,6 +12,7 @@ from pathlib import Path
 from engine.sources import ImageInput, Sources, VideoInput
 from engine.video import CODECS, fallback_path
 from utils.errors import ConfigError
+from utils.folders import refuse_file_in_the_way
 
 WRITABLE = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 """Picture formats that are written; results of others become PNG."""
@@ -65,8 +66,7 @@ def refuse_overwriting(sources: Sources, out_dir: Path, files: Iterable[Path], w
     when there can be no such directory.
     """
     out = os.path.realpath(out_dir)
-    if blocking := next((one for one in (out_dir, *out_dir.parents) if one.exists() and not one.is_dir()), None):
-        raise ConfigError(f"--out: {out_dir}: {blocking} is a file; give a folder")
+    refuse_file_in_the_way(out_dir, "--out")
     if out in {os.path.dirname(os.path.realpath(path)) for path in sources.files}:
         raise ConfigError(f"--out: {out_dir}: is the directory of the input; results need a directory of their own")
     pictures = {os.path.realpath(out_dir / name.picture) for name in name_outputs(sources)}

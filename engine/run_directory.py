@@ -17,6 +17,7 @@ import yaml
 from utils.classes import CLASS_LIST, write_classes
 from utils.errors import ConfigError, FileError
 from utils.files import is_text, remove_leftovers, write_atomically
+from utils.folders import refuse_file_in_the_way
 from utils.run_files import BEST, CONFIG, LAST
 
 EpochMetrics = dict[str, Any]
@@ -44,7 +45,8 @@ class RunDirectory:
         write_classes(self.path / CLASS_LIST, class_names)
 
     def refuse_used(self) -> None:
-        """ConfigError when a run is here."""
+        """ConfigError when a run is here, or where there can be no folder."""
+        refuse_file_in_the_way(self.path, "--run-dir")
         saved = self.last.exists() or self.previous.exists()
         if self.best.exists() and not saved:
             raise ConfigError(f"--run-dir: {self.path}: holds weights ({BEST}) that a run would replace: give another")

@@ -296,5 +296,5 @@ class Trainer:
         return weights
 
     def _within_memory(self, batch_size: int) -> AbstractContextManager[None]:
-        advice = "lower train.batch_size, train.freeze_batch_size or model.input_size"
+        advice = "lower the batch size (train.batch_size, freeze_batch_size or phases) or model.input_size"
         return within_memory(str(self.run.path), batch_size, advice)

@@ -99,6 +99,8 @@ def test_reads_from_the_right(line, path, count):
         ("a.jpg 5,2,5,4,0", "x1 < x2"),
         ("a.jpg 1,9,3,4,0", "y1 < y2"),
         ("a.jpg 1,2,1e999,4,0", "finite"),
+        ("a.jpg\t1,2,3,4,0", "a tab before the boxes"),
+        ("a.jpg\t1,2,3,4,0 5,6,7,8,1", "a tab before the boxes"),
         ("   ", "missing"),
     ],
 )
@@ -113,7 +115,7 @@ def test_refuses_a_broken_line_and_names_it(tmp_path, line, match):
 
 
 @pytest.mark.parametrize(
-    "path", ["a\nb.jpg", "a\rb.jpg", "", " a.jpg", "a.jpg ", "a 1,2,3,4,5", "a 1,2", "\ufeffa.jpg"]
+    "path", ["a\nb.jpg", "a\rb.jpg", "", " a.jpg", "a.jpg ", "a 1,2,3,4,5", "a\t1,2,3,4,5", "a 1,2", "\ufeffa.jpg"]
 )
 def test_refuses_a_path_that_would_not_read_back(path, tmp_path):
     with pytest.raises(DataError):

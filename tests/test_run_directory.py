@@ -40,6 +40,13 @@ def test_a_new_run_holds_its_config_and_classes_and_is_not_started_twice(tmp_pat
         run.start(RunConfig(), ("a",))
 
 
+def test_a_run_in_or_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(ConfigError, match=r"^--run-dir: .*: \S*/file is a file; give a folder"):
+            RunDirectory(folder).refuse_used()
+
+
 def test_a_folder_with_nothing_but_weights_is_not_trained_over(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.best.write_bytes(b"learned elsewhere")

@@ -29,6 +29,7 @@ from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
 from utils.config import DataConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
 from utils.errors import ConfigError, FileError
 from utils.progress import Quiet, Reporter
+from utils.recipe_config import AugmentConfig
 
 
 @pytest.mark.parametrize("weights", ["none", "package", "imagenet"])
@@ -147,6 +148,25 @@ def test_epochs_that_phases_overrule_are_said(kind: Any) -> None:
         lines = startup.what_was_decided(config, replace(config, train=replace(config.train, precision="float32")))
         wanted = f"train.epochs: {epochs}: is not used: train.phases decides, and ends after epoch 60"
         assert (wanted in lines) == said
+
+
+def test_fields_that_change_nothing_are_said() -> None:
+    phase = PhaseConfig(until_epoch=20, batch_size=4, frozen_backbone=False)
+    train = TrainConfig(batch_size=16, freeze_epochs=2, early_stopping=3, eval_every=10, precision="float32")
+    augment = AugmentConfig(mosaic=0.5, mixup=0.5, close_mosaic=20)
+    config = RunConfig(train=replace(train, phases=(phase,)), augment=augment)
+    lines = startup.what_was_decided(config, config)
+    wanted = [
+        "train.batch_size: 16",
+        "train.freeze_epochs: 2",
+        "train.early_stopping: 3",
+        "augment.mosaic",
+        "augment.mixup",
+    ]
+    assert [line.split(": is not")[0].split(": never")[0] for line in lines[1:6]] == wanted
+    assert "measured 2 times" in lines[3]
+    config = RunConfig(train=replace(train, epochs=20, eval_every=5), augment=replace(augment, close_mosaic=19))
+    assert not any("is not used" in line or "never ends" in line for line in startup.what_was_decided(config, config))
 
 
 @pytest.mark.parametrize(

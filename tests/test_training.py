@@ -322,6 +322,19 @@ def test_a_list_of_single_pixels_alone_is_refused(config: RunConfig, tmp_path: P
         read_lists(with_lists(config, tmp_path, [photo], [dot]), 2, Quiet())
 
 
+def test_lists_without_objects_are_refused_to_learn_from_and_said_of_validation(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    photo, empty = draw_photo(tmp_path / "a.png", 0), draw_photo(tmp_path / "empty.png", 1, 0)
+    with pytest.raises(DataError, match=r"t\.txt: no line has a box"):
+        read_lists(with_lists(config, tmp_path, [empty], [photo]), 2, Quiet())
+    heard = Heard()
+    read_lists(with_lists(config, tmp_path, [photo], [empty]), 2, heard)
+    assert heard.lines == [
+        f"{tmp_path / 'v.txt'}: no object in it: there will be no mAP, `best` is the newest, nothing stops early"
+    ]
+
+
 def test_a_run_never_lies_among_its_inputs(config: RunConfig) -> None:
     with pytest.raises(ConfigError, match=r"--run-dir: .*holds data\.train"):
         start_run(config, Path(config.data.train).parent, Quiet())
@@ -357,5 +370,12 @@ def test_weights_of_another_detector_are_never_half_loaded(finished: Path, confi
         start_run(other, tmp_path / "other", Quiet())
     with pytest.raises(FileError, match="backbone"):
         start_run(replace(config, model=replace(model, backbone="efficientnet_b1")), tmp_path / "other", Quiet())
-    with pytest.raises(FileError):
+    (tmp_path / "six.txt").write_text("4,4, 8,8, 12,12, 16,16, 24,24, 40,40")
+    six = replace(config, model=replace(model, anchors=str(tmp_path / "six.txt")))
+    with pytest.raises(FileError, match=r"anchors: 9: this run has 6; give as many \(--model\.anchors\)"):
+        start_run(six, tmp_path / "other", Quiet())
+    with pytest.raises(FileError, match="no: no such checkpoint"):
         start_run(replace(config, model=replace(model, weights=str(tmp_path / "no"))), tmp_path / "other", Quiet())
+    (tmp_path / "last").touch()
+    with pytest.raises(FileError, match="best: is not there yet"):
+        start_run(replace(config, model=replace(model, weights=str(tmp_path / "best"))), tmp_path / "other", Quiet())

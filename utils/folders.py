@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from utils.errors import ConfigError
 from utils.files import writing
+
+
+def refuse_file_in_the_way(path: Path, option: str) -> None:
+    """ConfigError when ``path``, which ``option`` gives, can be no folder: it is a file, or lies below one."""
+    if blocking := next((one for one in (path, *path.parents) if one.exists() and not one.is_dir()), None):
+        raise ConfigError(f"{option}: {path}: {blocking} is a file; give a folder")
 
 
 @contextmanager

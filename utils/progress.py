@@ -62,6 +62,10 @@ class Reporter:
         unheard.write(text + "\n")
         unheard.flush()
 
+    def note(self, text: str) -> None:
+        """One line of what was decided, with which nothing is wrong."""
+        self.say(text)
+
     def warn(self, text: str) -> None:
         """One line of what goes wrong here: of several workers each says its own."""
         self.say(text)

@@ -19,6 +19,7 @@ from utils.plain_numbers import PATTERN
 from utils.types import Record
 
 _BOX = re.compile(rf"(?:{PATTERN},){{4}}{PATTERN}")
+_TABBED = re.compile(rf".*\t{_BOX.pattern}", re.DOTALL)
 _NUMBERS = re.compile(rf"{PATTERN}(?:,{PATTERN})+,?")
 _BLANK = " \t\r\n"
 _EXACT = float(1 << 53)
@@ -40,6 +41,8 @@ def parse_record(line: str, class_count: int | None = None) -> Record:
         raise DataError(f"box {tokens[first - 1]!r}: {count} numbers: a box is x1,y1,x2,y2,class")
     boxes = [token.split(",") for token in tokens[first:] if token]
     path = " ".join(tokens[:first])
+    if _TABBED.fullmatch(path):
+        raise DataError("a tab before the boxes: put a blank there")
     if not path:
         raise DataError("image path: missing: a line is the path, then the boxes")
     if not boxes:
@@ -71,7 +74,12 @@ def require_plain_path(path: str) -> None:
     if not path or "\n" in path or "\r" in path:
         raise DataError(f"image path {path!r}: empty or holds a line break: rename the file")
     last = path.rpartition(" ")[2]
-    if path.strip(_BLANK) != path or path[0] == "\ufeff" or (last != path and _NUMBERS.fullmatch(last)):
+    if (
+        path.strip(_BLANK) != path
+        or path[0] == "\ufeff"
+        or (last != path and _NUMBERS.fullmatch(last))
+        or _TABBED.fullmatch(path)
+    ):
         raise DataError(f"image path {path!r}: its end or start cannot be told from the list's own marks: rename it")
 
 
