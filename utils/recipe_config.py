@@ -64,8 +64,8 @@ class LossConfig:
     """What a positive's objectness learns: 1, or the IoU of its decoded box with the truth."""
     normalisation: Literal["level", "positives"] = "positives"
     """level: each level's sums by its own counts; positives: sums over all levels by all positives."""
-    box_weight: float = 8.0
-    """Of the boxes (complete IoU) in the sum of the parts."""
+    box_weight: float = 4.0
+    """Of the boxes (complete IoU) in the sum of the parts. Few classes that are easy to tell apart may gain by 8."""
     objectness_weight: float = 1.0
     """Of the objectness."""
     class_weight: float = 0.5
