@@ -25,7 +25,7 @@ from nets.detector import build_detector
 from nets.layers import RANDOM_STATE
 from utils.classifier_config import ClassifierSpec
 from utils.config import DetectorSpec
-from utils.errors import FileError
+from utils.errors import FileError, did_you_mean
 from utils.files import replacing, write_atomically, write_synced
 from utils.run_files import find_checkpoint
 
@@ -169,7 +169,9 @@ def starting_point(weights: str) -> tuple[Path, Checkpoint] | None:
     if weights in PUBLISHED:
         return None
     path = Path(weights)
-    if path.is_dir() or not (path.exists() or weights.endswith(".h5")):
+    if not path.exists() and (hint := did_you_mean(weights, PUBLISHED)):
+        raise FileError(f"{weights}: no such weights{hint}")
+    if path.is_dir() or not (path.exists() or weights.lower().endswith((".h5", ".hdf5"))):
         path = find_checkpoint(path)
     return (path, read_checkpoint(path)) if is_checkpoint(path) else None
 

@@ -255,7 +255,7 @@ class Trainer:
         self.workers.agree()
 
     def _validate(self, learner: Learner) -> dict[str, float]:
-        """Loss on the validation list, as if that were one batch."""
+        """Loss on the validation list: of its batches as the loss of an update is of its parts."""
         data, sums, weights = self.task.val_data, *np.zeros((2, len(self.parts)))
         batch_size = min(self.phases[-1].batch_size, len(data))
         batches = self._waiting(self.workers.own_stop).over(data.validation_batches(batch_size, self.workers.shard))

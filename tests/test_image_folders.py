@@ -119,6 +119,9 @@ def test_what_is_measured_is_test_then_val_and_what_is_named(tmp_path: Path) -> 
     tree(tmp_path, train__a=2)
     with pytest.raises(ConfigError, match="holds train/ alone: --split train measures on what was trained on"):
         part_of(tmp_path, warn=heard.append)
+    tree(tmp_path, valid__a=2)
+    with pytest.raises(ConfigError, match="no test/ or val/: give --split with one of 'valid'"):
+        part_of(tmp_path)
     tree(tmp_path, val__a=2)
     assert part_of(tmp_path, warn=heard.append) == tmp_path / "val"
     tree(tmp_path, test__a=2)

@@ -100,6 +100,7 @@ def test_reads_from_the_right(line, path, count):
         ("a.jpg 1,9,3,4,0", "y1 < y2"),
         ("a.jpg 1,2,1e999,4,0", "finite"),
         ("a.jpg\t1,2,3,4,0", "a tab before the boxes"),
+        ("a.jpg\t 1,2,3,4,0", "a tab before the boxes"),
         ("a.jpg\t1,2,3,4,0 5,6,7,8,1", "a tab before the boxes"),
         ("   ", "missing"),
     ],

@@ -376,6 +376,8 @@ def test_weights_of_another_detector_are_never_half_loaded(finished: Path, confi
         start_run(six, tmp_path / "other", Quiet())
     with pytest.raises(FileError, match="no: no such checkpoint"):
         start_run(replace(config, model=replace(model, weights=str(tmp_path / "no"))), tmp_path / "other", Quiet())
+    with pytest.raises(FileError, match="did you mean 'imagenet'"):
+        start_run(replace(config, model=replace(model, weights="imagnet")), tmp_path / "other", Quiet())
     (tmp_path / "last").touch()
     with pytest.raises(FileError, match="best: is not there yet"):
         start_run(replace(config, model=replace(model, weights=str(tmp_path / "best"))), tmp_path / "other", Quiet())

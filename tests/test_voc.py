@@ -67,6 +67,8 @@ def test_finds_the_image_of_a_stem(tmp_path):
 def test_what_lies_there_in_place_of_an_image_is_named(tmp_path, there, said):
     tree = VocTree(tmp_path)
     tree.add("photo").rename(tree.folder / "JPEGImages" / there)
+    for suffix in (".AAE", ".txt"):
+        (tree.folder / "JPEGImages" / f"photo{suffix}").touch()
     with pytest.raises(DataError, match=said):
         image_path_for(tree.folder, "photo")
 
@@ -115,11 +117,14 @@ def test_image_sets_in_every_dress(tmp_path):
     outside = Problems()
     assert read_image_set(tree.folder, "whole", outside) == [" 4 ", "5.jpg", "6", "7.txt\r8", "9"]
     assert len(outside.errors) == 1
+    tree.split("one_line", text="\r".join(f"{number:06d}" for number in range(100)))
+    with pytest.raises(DataError, match=r"line 1: '000000.*not a plain image name"):
+        read_image_set(tree.folder, "one_line")
     problems = Problems()
     read_image_set(tree.folder, "train", problems)
     assert problems.warnings["image twice in a split"] == 1
     tree.split("val", "a")
-    assert image_sets(tree.folder) == ["train", "val", "whole"]
+    assert image_sets(tree.folder) == ["one_line", "train", "val", "whole"]
     with pytest.raises(ConfigError, match="did you mean 'train'"):
         read_image_set(tree.folder, "trian")
     tree.split("test", text="\n")

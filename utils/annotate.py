@@ -120,14 +120,13 @@ def make_records(
             ids = np.array([class_ids[item.name] for item in objects], np.int64)
             records.append(Record(sample.image_path, boxes, ids))
         lists[key] = records
-    for year in sorted({year for year, _ in lists}):
-        counts = {split: len(lists.get((year, split), ())) for split in SPLITS}
-        training = counts["train"] or counts["val"]
-        for split, count in counts.items():
-            if not count and ((year, split) in lists or (training and split != "test")):
-                needed = "" if split == "test" else f", and training needs it: more photos, {split}.txt or --new-split"
-                message = f"{year}_{split}.txt: no image is left for it: not written{needed}"
-                problems.warn("list without an image", message)
+    filled = {split for (_, split), records in lists.items() if records}
+    for year, split in product(sorted({year for year, _ in lists}), SPLITS):
+        # Another year may have it; photos to be tested on alone need none.
+        needed = split != "test" and split not in filled and bool({"train", "val"} & filled)
+        if not lists.get((year, split)) and ((year, split) in lists or needed):
+            advice = f", and training needs it: more photos, or a {split}.txt of them" if needed else ""
+            problems.warn("list without an image", f"{year}_{split}.txt: no image is left for it: not written{advice}")
     return lists
 
 

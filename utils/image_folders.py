@@ -114,6 +114,9 @@ def part_of(root: str | Path, split: str | None = None, warn: Warn | None = None
         return _folder(base / split)
     part = next((base / name for name in (TEST, VAL) if _is_split(base / name)), None)
     if part is None and _is_split(base / TRAIN):
+        others = [entry.name for entry in _entries(base) if entry.name != TRAIN and _is_split(Path(entry.path))]
+        if others:
+            raise ConfigError(f"{base}: no {TEST}/ or {VAL}/: give --split with one of {_listed(sorted(others))}")
         raise ConfigError(f"{base}: holds {TRAIN}/ alone: --split {TRAIN} measures on what was trained on")
     if part is None and warn:
         warn(f"{base}: measured whole, any images that were trained on included; --split names a folder of it")

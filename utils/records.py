@@ -41,7 +41,7 @@ def parse_record(line: str, class_count: int | None = None) -> Record:
         raise DataError(f"box {tokens[first - 1]!r}: {count} numbers: a box is x1,y1,x2,y2,class")
     boxes = [token.split(",") for token in tokens[first:] if token]
     path = " ".join(tokens[:first])
-    if _TABBED.fullmatch(path):
+    if _TABBED.fullmatch(path) or path.endswith("\t"):
         raise DataError("a tab before the boxes: put a blank there")
     if not path:
         raise DataError("image path: missing: a line is the path, then the boxes")

@@ -36,6 +36,10 @@ __all__ = [
 
 _NOT_PLAIN = "not a plain image name: paths out of the folder are never followed"
 _XML = (".xml", ".XML")
+NAME_BYTES = 255
+"""More has no file system for a name."""
+_BESIDE_PHOTOS = frozenset((".xml", ".txt", ".json", ".csv", ".aae"))
+"""What labelling tools and phones write beside a photo of the same name."""
 _FLAGGED = re.compile(r"(.*\S)[ \t]+(?:-1|0|1)")
 
 
@@ -66,7 +70,8 @@ def voc_year_dir(root: str | Path, year: str) -> Path:
 
 
 def _is_plain_name(stem: str) -> bool:
-    return bool(stem) and stem not in (".", "..") and not any(character in stem for character in "/\\\0\n")
+    short = 0 < len(os.fsencode(stem)) <= NAME_BYTES
+    return short and stem not in (".", "..") and not any(character in stem for character in "/\\\0\n")
 
 
 def _plain_name(stem: str) -> str:
@@ -132,17 +137,19 @@ def image_path_for(year_dir: Path, stem: str, index: dict[str, list[str]] | None
 
 def _nearly(folder: Path, stem: str) -> str:
     """What ``folder`` has in place of an image of ``stem``: a format that is not read, or nearly its name."""
-    names = _names_by_likeness(folder, folder.stat().st_mtime_ns).get(_likeness(stem), [])
+    names = _photos_by_likeness(folder, folder.stat().st_mtime_ns).get(_likeness(stem), [])
     if same := [name for name in names if os.path.splitext(name)[0] == stem]:
         return f", but {same[0]}, which is not read: convert it to JPEG"
     return f", but {names[0]!r}, which differs in case or in how accents are written: rename one" if names else ""
 
 
 @lru_cache(maxsize=1)
-def _names_by_likeness(folder: Path, _changed: int) -> dict[str, list[str]]:
+def _photos_by_likeness(folder: Path, _changed: int) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for entry in (one for one in _names(folder) if not one.is_dir()):
-        found.setdefault(_likeness(os.path.splitext(entry.name)[0]), []).append(entry.name)
+    for entry in _names(folder):
+        stem, suffix = os.path.splitext(entry.name)
+        if suffix.lower() not in _BESIDE_PHOTOS and not entry.is_dir():
+            found.setdefault(_likeness(stem), []).append(entry.name)
     return found
 
 
@@ -188,7 +195,7 @@ def read_image_set(year_dir: Path, split: str, problems: Problems | None = None)
         if not stem:
             continue
         if not _is_plain_name(stem):
-            found.error(f"{path}: line {number}: {stem!r}: {_NOT_PLAIN}")
+            found.error(f"{path}: line {number}: {stem[:80]!r}: {_NOT_PLAIN}")
         elif stem in stems:
             found.warn("image twice in a split", f"{path}: line {number}: {stem}: listed before: used once")
         else:
