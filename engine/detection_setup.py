@@ -100,7 +100,7 @@ def read_lists(config: RunConfig, class_count: int, reporter: Reporter) -> tuple
     """Both annotation lists, every image's header checked. DataError naming all files that cannot be used."""
     for name in ("train", "val"):
         if not Path(path := getattr(config.data, name)).exists():
-            made = f"make it with voc_annotation.py (which warns where no photo is left for it), or give --data.{name}"
+            made = f"make it with voc_annotation.py, or give --data.{name}; no list is made that no photo is left for"
             raise ConfigError(f"data.{name}: {path}: no such annotation list: {made}")
     train = read_annotation_list(config.data.train, class_count)
     val = read_annotation_list(config.data.val, class_count)
