@@ -99,8 +99,8 @@ def _without_effect(asked: Config) -> list[str]:
     measured = measurements(begins + 1, last, train.eval_every)
     if train.early_stopping >= measured:
         lines.append(
-            f"train.early_stopping: {train.early_stopping}: never ends the run: its last phase is measured {measured} "
-            "times (train.eval_every)"
+            f"train.early_stopping: {train.early_stopping}: never ends the run: measurements of its last phase: "
+            f"{measured} (train.eval_every)"
         )
     if isinstance(asked, RunConfig):
         augment = asked.augment

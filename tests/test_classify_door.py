@@ -80,12 +80,15 @@ def test_a_bad_photo_is_reported_and_the_others_are_done(
     folder = tmp_path / "mixed"
     folder.mkdir()
     (folder / "a.jpg").write_text("<html></html>")
+    (folder / "c.HEIC").touch()
     (folder / "b.png").write_bytes(next((data / "test" / "bar").iterdir()).read_bytes())
     assert door("predict", str(folder), "--weights", str(run), "--json", str(tmp_path / "found.json")) == 3
     found = json.loads((tmp_path / "found.json").read_text("utf-8"))
     assert [Path(one["image"]).name for one in found["images"]] == ["b.png"]
     assert [Path(one["image"]).name for one in found["failed"]] == ["a.jpg"]
-    assert "a.jpg: is an HTML page" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a.jpg: is an HTML page" in said
+    assert ".heic: 1 file left out" in said
 
 
 def test_a_video_or_what_is_missing_is_reported_and_the_photos_are_done(

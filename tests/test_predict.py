@@ -99,10 +99,12 @@ def test_a_photo_is_drawn_under_its_name(place, fake, capsys):
     assert "1 image: 1 red thing; results in out" in capsys.readouterr().out
 
 
-def test_a_directory_goes_through_in_batches(place, fake):
+def test_a_directory_goes_through_in_batches(place, fake, capsys):
     for number in range(7):
         write_picture(f"in/{number}.png", picture((40 + number, 90), (5, 5, 20 + number, 30)))
+    Path("in/IMG_1.HEIC").touch()
     assert run("in", "--batch", "3", "--json", "all.json") == 0
+    assert "in: .heic: 1 file left out: convert photos to JPEG" in capsys.readouterr().err
     assert fake.batch_sizes == [3, 3, 1]
     entries = document()["images"]
     assert [(e["image"], e["height"], e["detections"][0]["box_xyxy"][2]) for e in entries] == [

@@ -164,7 +164,7 @@ def test_fields_that_change_nothing_are_said() -> None:
         "augment.mixup",
     ]
     assert [line.split(": is not")[0].split(": never")[0] for line in lines[1:6]] == wanted
-    assert "measured 2 times" in lines[3]
+    assert "measurements of its last phase: 2 (" in lines[3]
     config = RunConfig(train=replace(train, epochs=20, eval_every=5), augment=replace(augment, close_mosaic=19))
     assert not any("is not used" in line or "never ends" in line for line in startup.what_was_decided(config, config))
 

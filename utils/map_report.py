@@ -10,6 +10,7 @@ from pathlib import Path
 from utils.classes import CLASS_LIST
 from utils.errors import ConfigError
 from utils.files import write_atomically
+from utils.folders import refuse_file_in_the_way
 from utils.map_files import FOUND_FOLDER, TRUTH_FOLDER, write_map_files
 from utils.metrics import Metrics
 from utils.progress import Reporter
@@ -29,8 +30,7 @@ def check_output(folder: str | Path, inputs: Sequence[str | Path], roots: Sequen
     same = [given for given in roots if out.resolve() == Path(given).resolve()]
     if inside or same:
         raise ConfigError(f"--out: {out}: is or lies in the input {(inside + same)[0]}; choose another folder")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out: {out}: is a file; give a folder")
+    refuse_file_in_the_way(out, "--out")
     foreign = [name for name in (TRUTH_FOLDER, FOUND_FOLDER, PLOTS_FOLDER, CLASS_LIST) if (out / name).exists()]
     if foreign and not (out / METRICS_FILE).is_file():
         raise ConfigError(f"--out: {out / foreign[0]}: exists, but no {METRICS_FILE} beside it; choose another folder")
