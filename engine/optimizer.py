@@ -16,7 +16,7 @@ NAME = "optimizer"
 
 
 class SharedRate:
-    """Lets some variables of an optimizer take a share of its rate alone; decay goes by the whole rate."""
+    """Lets some variables of an optimizer take a share of its rate alone, decay and all."""
 
     shares: Sequence[float] = ()
     """Of each variable, in their order; none: all of it."""
@@ -66,7 +66,16 @@ class FusedAdam(SharedRate, keras.optimizers.Adam):  # type: ignore[misc]
 
 
 class FusedAdamW(FusedAdam, keras.optimizers.AdamW):  # type: ignore[misc]
-    """Keras' AdamW, so computed."""
+    """Keras' AdamW, so computed, each variable decaying by its own rate."""
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Keras' part of ``apply``, which knows one rate; done with each update instead."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """The decay and the update of one variable; part of ``apply``."""
+        if self._use_weight_decay(variable):
+            variable.assign_sub(variable * self.weight_decay * self.own_rate(variable, learning_rate))
+        super().update_step(gradient, variable, learning_rate)
 
 
 def build_optimizer(

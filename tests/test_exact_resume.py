@@ -84,8 +84,14 @@ class TracedOnce:
             variable.assign(value)
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param({"ema_decay": 0.9}, id="averaged"),
+        pytest.param({"ema_decay": 0.0, "freeze_batch_norm": True}, id="batch-norm-stays"),
+    ],
+)
+def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     once = TracedOnce()
     with pytest.MonkeyPatch.context() as patch:
         fault_runs.quicken(patch.setattr)
@@ -94,7 +100,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setattr(training, "Learner", once.learner)
         folder = tmp_path_factory.mktemp("data")
         tiny = fault_runs.tiny_config(
-            folder, input_size=64, save_steps=2, ema_decay=0.9, multi_scale=0.5, backbone_rate=0.5
+            folder, input_size=64, save_steps=2, multi_scale=0.5, backbone_rate=0.5, **request.param
         )
         # More boxes in one place than it has anchors.
         crowded, *others = read_annotation_list(tiny.data.train)

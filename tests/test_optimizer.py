@@ -51,12 +51,15 @@ def test_a_variable_may_take_a_share_of_the_rate(name: str) -> None:
     np.testing.assert_allclose(1 - np.asarray(part), 0.25 * (1 - np.asarray(whole)), rtol=1e-5)
 
 
-def test_decay_goes_by_the_whole_rate() -> None:
-    own = [keras.Variable(np.ones(2, np.float32), name="kernel") for _ in range(2)]
-    optimizer = build_optimizer(TrainConfig(optimizer="adamw", weight_decay=0.1, learning_rate=0.5), own, [1.0, 0.0])
-    optimizer.apply([tf.zeros(2), tf.ones(2)], own)
-    for variable in own:
-        np.testing.assert_allclose(np.asarray(variable), 0.95, rtol=1e-6)
+def test_decay_goes_by_the_share_of_the_rate() -> None:
+    # Or a pretrained backbone would be forgotten ten times as fast as it learns.
+    own = [keras.Variable(np.ones(2, np.float32), name="kernel") for _ in range(3)]
+    optimizer = build_optimizer(
+        TrainConfig(optimizer="adamw", weight_decay=0.1, learning_rate=0.5), own, [1.0, 0.5, 0.0]
+    )
+    optimizer.apply([tf.zeros(2)] * 3, own)
+    for variable, expected in zip(own, (0.95, 0.975, 1.0), strict=True):
+        np.testing.assert_allclose(np.asarray(variable), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])

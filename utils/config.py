@@ -100,7 +100,7 @@ class TrainConfig:
     """While the backbone learns its batch normalization stays as it was, of which ImageNet knows more than a few photos
     do. null: of a detector that starts from ImageNet weights (imagenet, package, an .h5 file)."""
     backbone_rate: float | None = None
-    """Share of the learning rate that the backbone takes (decay goes by all of it); null: 0.1 of such a detector, all
+    """Share of the learning rate that the backbone takes, decay included; null: 0.1 of such a detector, all
     of any other."""
     epochs: int = 300
     """Epochs of the whole run, the frozen ones included."""
