@@ -88,7 +88,8 @@ def yolo_loss(
 
     real = tf.cast(targets["slots"] >= 0, tf.float32)
     places = tf.maximum(targets["slots"], 0)
-    at_slots = tf.gather(raw, places, batch_dims=1)
+    # What padding points at may have overflowed, which times 0 is no number.
+    at_slots = tf.gather(raw, places, batch_dims=1) * real[..., None]
     slot_cells, slot_anchors = tf.gather(cells, places), tf.gather(anchors, places)
     assigned = decode_slots(at_slots, slot_cells, slot_anchors, spec)
     score, iou = ciou(assigned.boxes_xyxy, targets["slot_boxes"])

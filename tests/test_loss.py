@@ -214,6 +214,24 @@ def test_padding_and_the_order_of_images_do_not_matter() -> None:
         np.testing.assert_allclose(forward, backward, rtol=1e-5)
 
 
+def test_padding_does_not_look_at_what_has_overflowed() -> None:
+    """Padding points at the first slot; a size beyond float32 there is a negative's, of which nothing is asked."""
+    boxes = [random_boxes(2, 1), random_boxes(9, 2)]
+    wild = {name: value.numpy() for name, value in raw_outputs(SPEC, 2, seed=8).items()}
+    wild["P3"][:, 0, 0, 2:4] = 90.0
+    outputs = {name: tf.Variable(value) for name, value in wild.items()}
+    targets = targets_for(boxes)
+    slots = targets["slots"].numpy()
+    assert (slots != 0).all()
+    assert (slots < 0).any()
+    with tf.GradientTape() as tape:
+        parts = yolo_loss(outputs, targets, SPEC, REFERENCE_LOSS)
+        # The objectness of a slot that has overflowed is another matter.
+        total = parts.box + parts.classes
+    assert np.isfinite(total)
+    assert all(np.isfinite(gradient).all() for gradient in tape.gradient(total, list(outputs.values())))
+
+
 def test_default_recipe_divides_by_all_positives() -> None:
     loss = LossConfig(box_weight=1.0, objectness_weight=0.0, class_weight=0.0)
     one = [random_boxes(1, 5)]
