@@ -84,10 +84,9 @@ class Trainer:
             with noticing_losses():
                 self.workers.refuse_differences(self._start)
                 for number, phase in enumerate(self.phases, start=1):
-                    # Other workers may not see what the chief saves; before its first phase none of several is stopped.
-                    begun = number > 1 or self.run.last.exists()
                     left = self.position.epoch < phase.until_epoch and not self._stopped_early()
-                    if left and not (self.stop.made and begun):
+                    # Stopped before anything is saved, it is saved in its phase.
+                    if left and not (self.stop.made and self.saving.step is not None):
                         self._run_phase(number, phase)
         finally:
             self.run.unlock()
@@ -132,7 +131,7 @@ class Trainer:
                     self._save_last(learner)
                 if isinstance(reason, DataError):
                     raise
-        if not self.run.last.exists() and self.stop.made:  # asked for before the first step
+        if self.saving.step is None and self.stop.made:  # asked for before the first step, perhaps of another config
             self._save_last(learner)
 
     def _stopped_early(self) -> bool:

@@ -346,6 +346,21 @@ def test_what_a_run_goes_on_with_is_kept_where_its_first_step_is_left(
     assert steps_in(last) == STEPS
 
 
+def test_what_a_run_goes_on_with_is_kept_where_it_stops_before_a_step(tmp_path: Path) -> None:
+    last = tmp_path / "run" / "last"
+    trainer(tmp_path, epochs=1).fit()
+    before = read_checkpoint(last)
+    again = trainer(tmp_path, epochs=2, seed=5)
+    again.restore(before)
+    stop = StopRequest()
+    stop.exit_code = 143
+    again.fit(stop)
+    after = read_checkpoint(last)
+    assert after.info["config"]["train"]["seed"] == 5
+    assert steps_in(last) == STEPS
+    assert all(np.array_equal(value, after.group("model")[name]) for name, value in before.group("model").items())
+
+
 def test_a_first_step_that_ends_in_time_is_kept(tmp_path: Path, idle: type[IdleLearner]) -> None:
     idle.at_step = staticmethod(lambda weight: os.kill(os.getpid(), signal.SIGTERM))
     with stop_on_signals() as stop:
