@@ -29,6 +29,7 @@ from utils.config import PhaseConfig
 from utils.errors import DivergedError
 from utils.machine import MIB, peak_memory_mib, usable_memory_mib
 from utils.progress import Quiet, Reporter
+from utils.training_plots import plot_curves
 
 T = TypeVar("T")
 
@@ -97,6 +98,7 @@ def try_run(config: Config, run_dir: str, reporter: Reporter) -> tuple[str, ...]
                 learner = _try_phase(trainer, costs, phase, begins)
             begins = phase.until_epoch
         _try_measuring(trainer, costs, learner, RunDirectory(scratch))
+        _try_drawing(trainer, costs, RunDirectory(scratch))
         _memory(costs)
         _disk(trainer, costs, learner)
         # After the memory, whose peak is to be the run's. Workers take steps together, and each sees its own CPU only.
@@ -254,6 +256,18 @@ def _try_measuring(trainer: Trainer, costs: Costs, learner: Learner, scratch: Ru
     often = measurements(1, trainer.epochs, every)
     costs.seconds += often * each
     costs.lines.append(f"measuring: {as_time(each)}, {often} times")
+
+
+def _try_drawing(trainer: Trainer, costs: Costs, scratch: RunDirectory) -> None:
+    """Draws curves twice, as the run does after each epoch."""
+    empty, task, times = {"epoch": 0, "frozen_backbone": False}, trainer.task, []
+    for _ in range(2):
+        started = time.monotonic()
+        plot_curves([empty], scratch.curves, task.parts, task.curves)
+        times.append(time.monotonic() - started)
+    costs.prepare(times[0] - times[1])
+    costs.seconds += trainer.epochs * times[1]
+    costs.lines.append(f"drawing curves: {as_time(times[1])}, {trainer.epochs} times")
 
 
 def _memory(costs: Costs) -> None:

@@ -84,7 +84,7 @@ def seconds_left(
     """How long the epochs after ``history`` will take: their steps as long as those of the last epochs of their phase.
 
     Of a phase to come it is what ``_cost`` makes of the pace of the phase before, and the first graph once more.
-    Validating and measuring take what they last took. None while nothing is known: before the first epoch.
+    What comes after the steps takes what it last took. None while nothing is known: before the first epoch.
     """
     epochs, known = phases[-1].until_epoch, [entry for entry in history if entry.get("seconds") is not None]
     if not known:
@@ -103,7 +103,8 @@ def seconds_left(
             pace *= cost / before
         total += pace * max(0, phase.until_epoch - max(begins, finished)) + graph * (begins >= finished)
         begins = phase.until_epoch
-    total += max(0, epochs - finished) * _last(history, "validating_seconds")
+    each = _last(history, "validating_seconds") + _last(history, "keeping_seconds")
+    total += max(0, epochs - finished) * each
     return total + measurements(finished + 1, epochs, eval_every) * _last(history, "measuring_seconds")
 
 

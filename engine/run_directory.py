@@ -34,6 +34,7 @@ class RunDirectory:
         self.previous = self.path / "previous"
         self.best = self.path / BEST
         self.plots = self.path / "plots"
+        self.curves = self.plots / "curves.png"
         self._events: Any = None
         self._lock: Any = None
 

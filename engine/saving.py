@@ -29,6 +29,8 @@ class Saving:
         """When ``last`` was saved, or the run began."""
         self.step: int | None = None
         """The step of the last save; None before the first."""
+        self.seconds = 0.0
+        """What the last save took."""
 
     def due(self, step: int) -> bool:
         """Whether ``last`` is to be saved after ``step``, in the middle of an epoch."""
@@ -49,10 +51,12 @@ class Saving:
 
     def last(self, learner: Learner, position: Position, weights: Weights) -> None:
         """Saves the state as ``last``; the one before stays as ``previous``."""
+        began = time.monotonic()
         if self.chief:
             self.write_last(self.state(learner, position, weights))
         # Of the others, too: else each would copy its weights at every step from the first save on.
         self.time, self.step = time.monotonic(), position.step
+        self.seconds = self.time - began
 
     def write_last(self, state: Checkpoint) -> None:
         """Saves a ``state`` that was made before."""
@@ -61,6 +65,7 @@ class Saving:
 
     def epoch(self, learner: Learner, position: Position, weights: Weights, better: bool) -> None:
         """What is kept of a finished epoch: ``better`` than all before are its weights or not."""
+        began = time.monotonic()
         metrics = {key: value for key, value in position.history[-1].items() if isinstance(value, float | int)}
         info = {"epoch": position.epoch, "step": position.step, "metrics": metrics}
         measured = Checkpoint(self.task.spec, {**weights, **self._averages("model")}, info)
@@ -70,6 +75,7 @@ class Saving:
         if every > 0 and position.epoch % every == 0:
             save_checkpoint(self.run.periodic(position.epoch), measured)
         self.last(learner, position, weights)
+        self.seconds = self.time - began
 
     def _averages(self, group: str) -> Weights:
         averages = {} if self.average is None else self.average.tensors()

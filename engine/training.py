@@ -238,19 +238,20 @@ class Trainer:
         return None if saved else self.saving.state(learner, self.position, self._weights())
 
     def _finish_epoch(self, learner: Learner, entry: EpochMetrics, weights: Weights, better: bool) -> None:
-        position = self.position
+        task, position, every, began = self.task, self.position, self.config.train.eval_every, time.monotonic()
         position.epoch += 1
         position.in_phase = all(position.epoch != phase.until_epoch for phase in self.phases)
         position.begin_epoch()
         position.history.append(entry)
-        every, size = self.config.train.eval_every, self.task.spec.input_size
-        entry["seconds_left"] = seconds_left(position.history, self.phases, every, size)
+        if self.workers.chief:
+            plot_curves(position.history, self.run.curves, task.parts, task.curves)
+        entry["keeping_seconds"] = time.monotonic() - began + self.saving.seconds
+        entry["seconds_left"] = seconds_left(position.history, self.phases, every, task.spec.input_size)
         if self.workers.chief:
             self.run.write_metrics(position.history)
             self.run.log_scalars(entry)
-            plot_curves(position.history, self.run.plots / "curves.png", self.task.parts, self.task.curves)
             self.saving.epoch(learner, position, weights, better)
-        self.reporter.say(epoch_line(entry, self.epochs, self.task.parts, self.task.curves))
+        self.reporter.say(epoch_line(entry, self.epochs, task.parts, task.curves))
         self.workers.agree()
 
     def _validate(self, learner: Learner) -> dict[str, float]:

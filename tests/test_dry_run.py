@@ -110,11 +110,18 @@ def test_what_each_phase_takes_once_is_part_of_the_run(
         return np.ones(2, np.float32)
 
     monkeypatch.setattr(Learner, "train_step", step)
+
+    def draw(*_: Any) -> None:
+        nonlocal clock
+        clock += 3.0
+
+    monkeypatch.setattr(dry_run, "plot_curves", draw)
     monkeypatch.setattr(dry_run.time, "monotonic", lambda: clock)
     assert dry("--data", str(data), "--run-dir", str(tmp_path / "run")) == 0
     said = capsys.readouterr().out
-    # Two epochs of 2 steps and ten of 3.
-    assert "reading the data and making graphs: 1 min 0 s\nthe whole run: 1 min 2 s\n" in said
+    assert "drawing curves: 3 s, 12 times\n" in said
+    # Two epochs of 2 steps and ten of 3, and the curves after each.
+    assert "reading the data and making graphs: 1 min 0 s\nthe whole run: 1 min 38 s\n" in said
 
 
 def test_steps_in_bfloat16_are_really_taken(

@@ -95,6 +95,11 @@ def test_measuring_counts_as_often_as_it_will_come() -> None:
         assert measurements(first, last, every) == counted
 
 
+def test_what_comes_after_each_epoch_is_still_to_come() -> None:
+    # Drawing and saving, which short epochs wait for longest.
+    assert left(epochs(1, 1, validating={1: 2}, keeping={0: 9, 1: 3})) == 8 * (1 + 2 + 3)
+
+
 def test_a_run_of_any_length_is_foreseen_at_once() -> None:
     entry = {"epoch": 0, "seconds": 2.0, "validating_seconds": 1.0, "measuring_seconds": 4.0}
     assert seconds_left([entry], [PhaseConfig(10**12 + 1, 8, False)], 10, 64) == 10**12 * (2 + 1) + 10**11 * 4 + 4

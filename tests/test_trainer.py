@@ -416,14 +416,19 @@ def test_the_graph_of_a_phase_is_no_part_of_its_pace(
     idle.at_step = staticmethod(lambda weight: later(1.0))
     validate = Trainer._validate
     monkeypatch.setattr(Trainer, "_validate", lambda self, learner: (later(7.0), validate(self, learner))[1])
+    monkeypatch.setattr(training, "plot_curves", lambda *_: later(2.0))
+    save = saving.save_checkpoint
+    monkeypatch.setattr(saving, "save_checkpoint", lambda *given: (later(3.0), save(*given)))
     trainer(tmp_path, freeze_epochs=1, freeze_batch_size=2, epochs=3).fit()
     entries = RunDirectory(tmp_path / "run").read_metrics()
     assert [entry["preparing_seconds"] for entry in entries] == [30.0, 30.0, 0.0]
     assert [entry["seconds"] for entry in entries] == [STEPS] * 3
     assert [entry["images_per_second"] for entry in entries] == [2.0] * 3
     assert [entry["validating_seconds"] for entry in entries] == [7.0] * 3
+    # The curves, and what was saved last: at first the state alone, which is there before anything is measured.
+    assert [entry["keeping_seconds"] for entry in entries] == [2 + 3, 2 + 6, 2 + 3]
     # Of two epochs and a graph, of one epoch, of nothing.
-    assert [entry["seconds_left"] for entry in entries] == [2 * (pace.UNFROZEN * STEPS + 7) + 30, STEPS + 7, 0]
+    assert [entry["seconds_left"] for entry in entries] == [2 * (pace.UNFROZEN * STEPS + 7 + 5) + 30, STEPS + 7 + 8, 0]
 
 
 def test_what_data_is_waited_for_is_a_share_of_the_time(
