@@ -22,6 +22,8 @@ T = TypeVar("T")
 LEFT_AFTER_S = 3.0
 """Of the ten that a signal may take, so that saving has time."""
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+SIGNALLED = 128
+"""Exit codes above it say that a signal ended the run."""
 
 
 class StoppedError(Exception):

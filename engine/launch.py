@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.interrupts import stop_on_signals
+from engine.interrupts import SIGNALLED, stop_on_signals
 from utils.cluster import read_cluster
 from utils.command_line import DOORS, TrainingRequest
 from utils.progress import Reporter
@@ -14,10 +14,6 @@ from utils.quiet import native_stderr_held_back
 
 if TYPE_CHECKING:
     from engine.position import TrainingSummary
-
-
-SIGNALLED = 128
-"""Exit codes above it say that a signal ended the run."""
 
 
 class Ended(NamedTuple):

@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from engine.interrupts import StopRequest, stop_on_signals
+from engine.interrupts import SIGNALLED, StopRequest, stop_on_signals
 from utils.cluster import VARIABLE, Cluster
 from utils.errors import ConfigError, LostWorkerError
 from utils.progress import Reporter
@@ -90,8 +90,9 @@ def run_on_ray(command: Sequence[str], workers: int | None, reporter: Reporter) 
         if not machines:
             raise ConfigError("--cluster ray: no machine of the cluster offers a CPU core: start one that does")
         # A worker per GPU, or per machine where there is none.
-        count = count or int(ray.cluster_resources().get("GPU", 0)) or len(machines)
-        share = shares([machine["Resources"] for machine in machines], count)
+        offers = [machine["Resources"] for machine in machines]
+        count = count or sum(int(offer.get("GPU", 0)) for offer in offers) or len(machines)
+        share = shares(offers, count)
         unused = f"; GPUs that stay unused: {share.left}" if share.left else ""
         reporter.say(f"workers on Ray: {count}, each with CPU cores: {share.cpus}, GPUs: {share.gpus}{unused}")
         placed = ray.remote(Host).options(scheduling_strategy="SPREAD", num_cpus=share.cpus, num_gpus=share.gpus)
@@ -181,11 +182,19 @@ def _attended(
             for line in lines:
                 reporter.say(line if index == 0 else f"{cluster.name(index)}: {line}")
         codes = [code for _, code in looks]
-    return stop.exit_code or _code_of_all([code for code in codes if code is not None])
+    return _code_of_all([code for code in codes if code is not None], stop.exit_code)
 
 
-def _code_of_all(codes: list[int]) -> int:
-    """The code of the worker that ended first: the others then miss it, which is a LostWorkerError. 0: all is done."""
-    failed = [code for code in codes if code]
-    causes = [code for code in failed if 0 < code != LostWorkerError.exit_code]
-    return causes[0] if causes else LostWorkerError.exit_code if failed else 0
+def _code_of_all(codes: list[int], stopped: int) -> int:
+    """0 where all is done, and the code of a failure even where all were ``stopped``, an exit code or 0.
+
+    Of failures it is that of the worker that ended first: the others then miss it, which is a LostWorkerError.
+    """
+    lost, failed = LostWorkerError.exit_code, [code for code in codes if code]
+    causes = [code for code in failed if 0 < code < SIGNALLED and code != lost]
+    if causes or not failed:
+        return causes[0] if causes else 0
+    if stopped:
+        # Who is killed while it starts is missed by the others; otherwise it is a disk that is full, or the like.
+        return lost if lost in failed and min(failed) > 0 else stopped
+    return next((code for code in failed if code > SIGNALLED), lost)

@@ -116,11 +116,13 @@ class FakeHost:
 
     def _send(self, number: int) -> None:
         self.signals.append(number)
-        self.code = self.code or -number
+        self.code = -number if self.code is None else self.code
 
 
-def attended(hosts: list[FakeHost], reporter: Reporter | None = None) -> int:
-    return ray_workers._attended(FakeRay, hosts, ["train.py"], {}, reporter or Quiet(), StopRequest())
+def attended(hosts: list[FakeHost], reporter: Reporter | None = None, stopped: int = 0) -> int:
+    stop = StopRequest()
+    stop.exit_code = stopped
+    return ray_workers._attended(FakeRay, hosts, ["train.py"], {}, reporter or Quiet(), stop)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_every_worker_knows_its_place_and_what_it_may_see() -> None:
     [
         (1.0, 2, True, {"num_cpus": 4, "num_gpus": 0}),
         (2.0, 2, False, {"num_cpus": 4, "num_gpus": 1}),
-        # As many as there are GPUs.
+        # As many as there are GPUs beside cores.
         (2.0, None, False, {"num_cpus": 4, "num_gpus": 1}),
     ],
 )
@@ -183,8 +185,12 @@ def test_gpus_that_do_not_go_round_are_hidden_from_all(
 
     class Cluster(FakeRay):
         exceptions = SimpleNamespace(GetTimeoutError=KeyError, ActorUnschedulableError=KeyError, RayError=KeyError)
-        nodes = staticmethod(lambda: [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": gpus}}])
-        cluster_resources = staticmethod(lambda: {"CPU": 8.0, "GPU": gpus})
+        nodes = staticmethod(
+            lambda: [
+                {"Alive": True, "Resources": {"CPU": 8.0, "GPU": gpus}},
+                {"Alive": True, "Resources": {"CPU": 0.0, "GPU": 4.0}},
+            ]
+        )
         shutdown = staticmethod(lambda: None)
 
         @staticmethod
@@ -209,6 +215,34 @@ def test_a_cluster_without_a_core_is_said(monkeypatch: pytest.MonkeyPatch, worke
     monkeypatch.setattr(ray_workers, "_connected", lambda: Cluster)
     with pytest.raises(ConfigError, match="no machine of the cluster offers a CPU core"):
         ray_workers.run_on_ray(["train.py"], workers, Quiet())
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([143, 143], 130),
+        # Killed while it starts, which the other misses.
+        ([4, -15], 130),
+        # At its very end there is nothing to go on with.
+        ([0, 0], 0),
+        # The disk was full, or else, when the state was saved.
+        ([4, 143], 4),
+        ([4, 4], 4),
+        ([5, 4], 5),
+        ([143, 3], 3),
+    ],
+)
+def test_a_stop_hides_no_failure(codes: list[int], expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_workers, "LOOK_EVERY_S", 0.01)
+    assert attended([FakeHost(code) for code in codes], stopped=130) == expected
+
+
+@pytest.mark.parametrize(("codes", "expected"), [([143, 143], 143), ([143, 4], 143), ([4, -9], 4)])
+def test_workers_that_are_ended_one_by_one_say_how(
+    codes: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_workers, "LOOK_EVERY_S", 0.01)
+    assert attended([FakeHost(code) for code in codes]) == expected
 
 
 def test_who_notices_a_failure_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
