@@ -29,6 +29,8 @@ LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
+OWN_GPU = re.compile(r"CUDA_ERROR|cuDNN|cuBLAS|CUBIN", re.IGNORECASE)
+"""What fails on a GPU of this process, whatever the other workers do."""
 SILENT_S = 30
 """Seconds without a word of a worker after which it counts as gone."""
 DIGEST_BYTES = 6
@@ -221,6 +223,9 @@ def _loss(cluster: Cluster, message: str) -> str:
     # Where it names none, the cause may be another: above it stand traces, below it TensorFlow's own nodes and counts.
     below = re.compile(r"\s*(\[\[|\d+ (successful operations|derived errors ignored|root error)|$)")
     reasons = [line.strip() for line in message.splitlines() if not below.match(line)]
-    unnamed = f"another worker ({reasons[-1][:200]})" if reasons else "another worker"
+    reason = reasons[-1][:200] if reasons else ""
+    if not others and OWN_GPU.search(reason):
+        return f"{cluster.name(cluster.index)}: its GPU: {reason}: start all workers again with --resume"
+    unnamed = f"another worker ({reason})" if reason else "another worker"
     who = cluster.name(others[0]) if others else unnamed
     return f"{who}: is gone or cannot be reached: start all workers again with --resume"
