@@ -13,7 +13,6 @@ from engine.batch_size import batch_size_remarks, with_batch_sizes
 from engine.checkpoint import Checkpoint, Spec, kind_of, read_checkpoint
 from engine.classification_setup import ClassificationSetup
 from engine.detection_setup import DetectionSetup
-from engine.pace import measurements
 from engine.plan import VOC_CLASSES, backbone_rate, class_file, freezes_batch_norm, frozen_until, phases
 from engine.position import Position
 from engine.precision import cpu_has_bfloat16, gpu_capabilities, gradient_remarks, precision_for
@@ -21,6 +20,7 @@ from engine.resume_check import as_it_was, changed_classes, changed_data, change
 from engine.run_directory import RunDirectory
 from engine.task import Config, Setup
 from engine.training import Trainer
+from engine.unused_fields import without_effect
 from engine.workers import default_strategy, noticing_losses
 from utils.classifier_config import ClassifierRunConfig
 from utils.cluster import read_cluster
@@ -72,7 +72,7 @@ def what_was_decided(asked: Config, found: Config) -> list[str]:
     precision = found.train.precision
     lines = [f"computing in {precision} ({how})", *gradient_remarks(precision)]
     lines += batch_size_remarks(asked, found)
-    lines += _without_effect(asked)
+    lines += without_effect(asked)
     if isinstance(asked, RunConfig) and asked.data.classes is None and class_file(asked.data) == VOC_CLASSES:
         lines.append(f"data.classes: no classes.txt beside {asked.data.train}: those of {VOC_CLASSES} are taken")
     if found.train.backbone_rate not in (None, 1) and not all(phase.frozen_backbone for phase in phases(found)):
@@ -84,32 +84,6 @@ def what_was_decided(asked: Config, found: Config) -> list[str]:
             f"{field}: freezes a backbone that knows nothing, of which nothing can be learned: give model.weights, or "
             "freeze nothing"
         )
-    return lines
-
-
-def _without_effect(asked: Config) -> list[str]:
-    """Lines for fields that are given and change nothing."""
-    lines, train, usual = [], asked.train, type(asked)().train
-    begins, last = ([0] + [phase.until_epoch for phase in phases(asked)])[-2:]
-    if train.epochs not in (last, usual.epochs):
-        lines.append(f"train.epochs: {train.epochs}: is not used: train.phases decides, and ends after epoch {last}")
-    for name in ("batch_size", "freeze_batch_size", "freeze_epochs") if train.phases else ():
-        if (given := getattr(train, name)) != getattr(usual, name):
-            lines.append(f"train.{name}: {given}: is not used: train.phases decides")
-    measured = measurements(begins + 1, last, train.eval_every)
-    if train.early_stopping >= measured:
-        lines.append(
-            f"train.early_stopping: {train.early_stopping}: never ends the run: measurements of its last phase: "
-            f"{measured} (train.eval_every)"
-        )
-    if isinstance(asked, RunConfig):
-        augment = asked.augment
-        for name in ("mosaic", "mixup") if augment.enabled and augment.close_mosaic >= last else ():
-            if getattr(augment, name):
-                lines.append(
-                    f"augment.{name}: is not used: augment.close_mosaic {augment.close_mosaic} leaves it out of all "
-                    f"{last} epochs"
-                )
     return lines
 
 

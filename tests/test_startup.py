@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from engine import detection_setup, startup
+from engine import detection_setup, startup, unused_fields
 from engine.checkpoint import Checkpoint, model_tensors, save_checkpoint
 from engine.detection_setup import initial_detector
 from engine.inference import Predictor
@@ -167,6 +167,29 @@ def test_fields_that_change_nothing_are_said() -> None:
     assert "measurements of its last phase: 2 (" in lines[3]
     config = RunConfig(train=replace(train, epochs=20, eval_every=5), augment=replace(augment, close_mosaic=19))
     assert not any("is not used" in line or "never ends" in line for line in startup.what_was_decided(config, config))
+
+
+@pytest.mark.parametrize(
+    ("train", "augment", "said"),
+    [
+        # Nothing is frozen without weights.
+        ({"freeze_batch_size": 4}, {}, ["train.freeze_batch_size: 4"]),
+        ({"freeze_epochs": 5, "freeze_batch_size": 4}, {}, []),
+        (
+            {"freeze_epochs": 20, "batch_size": 4, "backbone_rate": 0.5},
+            {},
+            ["train.batch_size: 4", "train.backbone_rate: 0.5"],
+        ),
+        ({"schedule": "step", "warmup_epochs": 2.0}, {}, ["train.warmup_epochs: 2.0"]),
+        ({"optimizer": "sgd", "weight_decay": 0.05}, {}, ["train.weight_decay: 0.05"]),
+        ({"optimizer": "adamw", "weight_decay": 0.05, "warmup_epochs": 2.0}, {}, []),
+        ({}, {"enabled": False, "mosaic": 0.5, "flip": 0.0}, ["augment.flip: 0.0", "augment.mosaic: 0.5"]),
+        ({}, {"enabled": False}, []),
+    ],
+)
+def test_fields_that_others_overrule_are_said(train: Any, augment: Any, said: list[str]) -> None:
+    config = RunConfig(train=TrainConfig(epochs=20, **train), augment=AugmentConfig(**augment))
+    assert [line.split(": is not used: ")[0] for line in unused_fields.without_effect(config)] == said
 
 
 @pytest.mark.parametrize(
