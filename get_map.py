@@ -40,8 +40,8 @@ def _parser() -> Parser:
     source = made.add_argument_group("what to measure")
     source.add_argument("--weights", help="checkpoint such as logs/first/best, run, or exported file")
     source.add_argument("--voc", help="VOCdevkit folder, which holds VOC2007 or the like")
-    source.add_argument("--year", default="2007", help="year of --voc (default: 2007)")
-    source.add_argument("--set", default="test", help="split in ImageSets/Main of --voc (default: test)")
+    source.add_argument("--year", help="year of --voc (default: 2007)")
+    source.add_argument("--set", help="split in ImageSets/Main of --voc (default: test)")
     source.add_argument("--list", help="annotation list, in place of --voc")
     source.add_argument("--from-files", metavar="DIR", help="folder with ground-truth/ and detection-results/")
     source.add_argument("--classes", help="class list for --from-files (default: DIR/classes.txt, or the names met)")
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check(arguments := _parser().parse_args(argv))
     files = arguments.from_files
     out = Path(arguments.out or (f"{os.path.normpath(files)}_metrics" if files else "map_out"))
-    photos = [Path(arguments.voc) / f"VOC{arguments.year}"] if arguments.voc else []
+    photos = [Path(arguments.voc) / f"VOC{arguments.year or '2007'}"] if arguments.voc else []
     beside = [os.path.dirname(os.path.abspath(path)) for path in (arguments.list, arguments.classes) if path]
     check_output(out, photos, [path for path in (files, arguments.weights, arguments.voc, *beside) if path])
     measured = (_from_files if files else _by_running)(arguments, reporter := Reporter())
@@ -73,6 +73,8 @@ def _check(arguments: argparse.Namespace) -> None:
     given = [name for name in ("weights", "voc", "list", "from_files") if getattr(arguments, name)]
     if given not in (["weights", "voc"], ["weights", "list"], ["from_files"]):
         raise ConfigError("give --weights with --voc or --list, or --from-files alone; see --help")
+    if (arguments.year or arguments.set) and not arguments.voc:
+        raise ConfigError("--year, --set: only for --voc: of a list or of files all is measured")
     if arguments.classes and not arguments.from_files:
         raise ConfigError("--classes: only for --from-files: a checkpoint brings its own classes")
 
@@ -91,11 +93,11 @@ def _by_running(arguments: argparse.Namespace, reporter: Reporter) -> Measured:
     from yolo import Detector
 
     detector, remarks = Detector(arguments.weights, runtime=arguments.runtime, input_size=arguments.size), FailFast()
-    names, ignore_exif = detector.class_names, detector.spec.ignore_exif
+    known = detector.class_names, detector.spec.ignore_exif
     if arguments.list:
-        samples = samples_of_list(arguments.list, names, ignore_exif)
+        samples = samples_of_list(arguments.list, *known)
     else:
-        samples = load_ground_truth(arguments.voc, arguments.year, arguments.set, names, ignore_exif, remarks)
+        samples = load_ground_truth(arguments.voc, arguments.year or "2007", arguments.set or "test", *known, remarks)
     for line in remarks.warning_lines():
         reporter.say(line)
     how = {"batch_size": arguments.batch, "score_threshold": arguments.score, "reporter": reporter}

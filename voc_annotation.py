@@ -35,10 +35,10 @@ from utils.health_plot import draw_health
 from utils.problems import Problems
 from utils.progress import Reporter
 from utils.shipped import own_or_shipped
+from utils.split_memory import keep_earlier
 from utils.splits import (
     SplitRule,
     find_sources,
-    keep_earlier,
     refuse_inputs_as_output,
     split_lines,
 )

@@ -26,7 +26,7 @@ from utils.errors import ConfigError, DataError, FileError
 from utils.image_headers import probe
 from utils.letterbox import Placement, place
 from utils.progress import Reporter
-from utils.records import read_annotation_list, refuse_other_classes, refuse_overlap
+from utils.records import LIST_ANEW, read_annotation_list, refuse_other_classes, refuse_overlap
 from utils.types import FloatArray, Record
 
 
@@ -52,7 +52,7 @@ class DetectionSetup:
         DataError where a list's ids mean other classes.
         """
         for path in (self.config.data.train, self.config.data.val):
-            refuse_other_classes(path, spec.class_names)
+            refuse_other_classes(path, spec.class_names, f"give that class list, or {LIST_ANEW}")
         least = self.config.model.auto_anchors
         if not least:
             return spec

@@ -22,7 +22,7 @@ from utils.images import preparing, read_for_detector
 from utils.metrics import Metrics, evaluate
 from utils.problems import Problems
 from utils.progress import Quiet, Reporter
-from utils.records import read_annotation_list, refuse_other_classes
+from utils.records import LIST_ANEW, read_annotation_list, refuse_other_classes
 from utils.types import Detections, FloatArray, GroundTruth, ImageArray, IntArray, Record
 from utils.voc import ground_truth_beside
 
@@ -150,7 +150,7 @@ def decoded_ahead(
 
 def samples_of_list(path: str | Path, class_names: Sequence[str], ignore_exif: bool = False) -> list[Sample]:
     """``ground_truths_for`` what an annotation list holds. DataError where its ids mean other classes."""
-    refuse_other_classes(path, class_names)
+    refuse_other_classes(path, class_names, f"{LIST_ANEW} and the classes.txt of the run")
     return ground_truths_for(read_annotation_list(path, len(class_names)), class_names, ignore_exif)
 
 

@@ -284,6 +284,8 @@ def code_and_message(capsys: pytest.CaptureFixture[str], *arguments: str) -> tup
         (["--weights", "x"], "--voc or --list"),
         (["--weights", "x", "--from-files", "y"], "alone"),
         (["--weights", "x", "--voc", "y", "--classes", "z"], "--classes"),
+        (["--weights", "x", "--list", "y", "--set", "test"], "--set: only for --voc"),
+        (["--from-files", "y", "--year", "2012"], "--year, --set: only for --voc"),
         (["--from-files", "/nowhere/at/all"], "no such folder"),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation_data import random_case, truth
-from utils.metric_curves import THRESHOLDS, ratios
+from utils.metric_curves import THRESHOLDS, ratios, thresholds_figure
 from utils.metric_plots import class_file, confusion_figure, draw_plots
 from utils.metrics import Metrics, evaluate
 from utils.plot_names import is_plain, shortened
@@ -85,6 +85,16 @@ def test_curves_against_the_threshold_agree_with_the_metrics() -> None:
         point = one.at_threshold
         assert (precision, recall, f1) == pytest.approx((point.precision, point.recall, point.f1))
     assert np.isnan(ratios(np.zeros(1), np.zeros(1), 0)).all()
+
+
+@pytest.mark.parametrize(("names", "named"), [(["one"], []), (["one", "two"], ["one", "two"])])
+def test_curves_against_the_threshold_hide_none_behind_another(names: list[str], named: list[str]) -> None:
+    metrics = evaluate(*random_case(0, images=20, classes=len(names)), names)
+    figure = thresholds_figure(metrics)
+    for panel in figure.axes:
+        # Beside the threshold itself.
+        assert len([line for line in panel.lines if len(line.get_xdata()) == len(THRESHOLDS)]) == 1 + len(named)
+    assert [text.get_text() for text in figure.axes[-1].texts if text.get_text() in ("one", "two")] == named
 
 
 def test_file_names_are_safe_and_distinct() -> None:

@@ -156,16 +156,16 @@ def test_a_list_of_any_names_survives_the_disk(tmp_path):
 def test_a_list_whose_ids_mean_other_classes_is_refused(tmp_path):
     path = tmp_path / "list.txt"
     # Where a list lies alone, its ids are taken at their word.
-    refuse_other_classes(path, ("cat", "cow"))
+    refuse_other_classes(path, ("cat", "cow"), "list it anew")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    refuse_other_classes(path, ("cat", "dog"))
-    refuse_other_classes(path, ("cat", "dog", "cow"))
-    with pytest.raises(DataError, match=r"list\.txt: class id 1: is 'dog' by .*classes\.txt, not 'cow': give that"):
-        refuse_other_classes(path, ("cat", "cow"))
+    refuse_other_classes(path, ("cat", "dog"), "list it anew")
+    refuse_other_classes(path, ("cat", "dog", "cow"), "list it anew")
+    with pytest.raises(DataError, match=r"list\.txt: class id 1: is 'dog' by .*classes\.txt, not 'cow': list it anew"):
+        refuse_other_classes(path, ("cat", "cow"), "list it anew")
     # A file that is no class list says nothing, nor does what is no list of photos.
     (tmp_path / "classes.txt").write_text("")
-    refuse_other_classes(path, ("cat", "cow"))
-    refuse_other_classes(".", ("cat", "cow"))
+    refuse_other_classes(path, ("cat", "cow"), "list it anew")
+    refuse_other_classes(".", ("cat", "cow"), "list it anew")
 
 
 def test_line_ends_and_byte_order_marks(tmp_path):

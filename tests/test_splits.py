@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,10 @@ def test_only_the_splits_that_exist(tmp_path):
     assert files_below(tmp_path / "out") == {"2007_test.txt", "classes.txt"}
 
 
-def split_tree(root: Path, stems: list[str]) -> VocTree:
+def split_tree(root: Path, stems: list[str], size_wh: tuple[int, int] = (64, 48)) -> VocTree:
     tree = VocTree(root)
     for stem in stems:
-        tree.add(stem, CAR)
+        tree.add(stem, CAR, size_wh=size_wh)
     return tree
 
 
@@ -155,6 +156,34 @@ def test_a_dataset_that_has_moved_keeps_its_split(tmp_path, capsys):
     assert str(earlier) not in (out / "splits.json").read_text()
 
 
+def test_a_copy_of_a_dataset_keeps_its_split_and_leaves_it_to_the_other(tmp_path, capsys):
+    """A new version beside the old one; what the old one was learned from is not tested on."""
+    tree, out = split_tree(tmp_path / "one", [f"{i:03}" for i in range(30)]), tmp_path / "out"
+    annotated("--voc", tree.root, "--out", out)
+    before = listed(out)
+    copy = split_tree(tmp_path / "two", [f"{i:03}" for i in range(30)])
+    for i in range(10):
+        copy.add(f"{i:03} 5", CAR)
+    # One that was edited does not hide that it is a copy.
+    photos = copy.folder / "JPEGImages"
+    (photos / "007.jpg").write_bytes((photos / "007.jpg").read_bytes() + b"x")
+    capsys.readouterr()
+    annotated("--voc", copy.root, "--out", out)
+    assert f"the earlier split (of {tree.folder}) is kept, 10 new images joined it" in capsys.readouterr().out
+    after = listed(out)
+    assert all(before[name] < after[name] for name in before)
+    annotated("--voc", tree.root, "--out", out)
+    assert listed(out) == before
+    # Both at once have each photo in one part, whichever folder it is of.
+    annotated("--voc", tree.root, copy.root, "--out", out)
+    assert listed(out) == after
+    # Without photos the first is no more to be told from another dataset, and no reason to stop.
+    shutil.rmtree(tree.folder / "JPEGImages")
+    capsys.readouterr()
+    annotated("--voc", split_tree(tmp_path / "three", [f"{i:03}" for i in range(30)]).root, "--out", out)
+    assert f"the earlier split (of {copy.folder}) is kept, 0 new images" in capsys.readouterr().out
+
+
 def test_another_dataset_whose_photos_have_the_same_names_is_split_anew(tmp_path, capsys):
     out, stems = tmp_path / "out", [f"{i:03}" for i in range(20)]
     first = split_tree(tmp_path / "a", stems)
@@ -164,7 +193,7 @@ def test_another_dataset_whose_photos_have_the_same_names_is_split_anew(tmp_path
     annotated("--voc", first.root, "--out", out)
     before = listed(out)
     capsys.readouterr()
-    annotated("--voc", split_tree(tmp_path / "b", stems).root, "--out", out)
+    annotated("--voc", split_tree(tmp_path / "b", stems, (60, 48)).root, "--out", out)
     assert "new split (seed 0): to measure on it" in capsys.readouterr().out
     annotated("--voc", first.root, "--out", out)
     assert listed(out) == before

@@ -16,7 +16,8 @@ from utils.image_headers import probe
 from utils.problems import Problems
 from utils.progress import Reporter
 from utils.records import require_plain_path, write_annotation_list
-from utils.splits import SPLITS, Source, SplitRule, derived_folders, remember, write_image_sets
+from utils.split_memory import remember
+from utils.splits import SPLITS, Source, SplitRule, derived_folders, write_image_sets
 from utils.types import Annotation, Record
 from utils.voc import (
     annotation_path_for,

@@ -181,7 +181,9 @@ def thresholds_figure(metrics: Metrics) -> Figure:
     panels = figure.subplots(1, 3)
     named = len(metrics.classes) <= MOST_NAMED
     counts = [one.curve.counts_at(THRESHOLDS) for one in metrics.classes]
-    for class_id, (one, (true_positives, false_positives)) in enumerate(zip(metrics.classes, counts, strict=True)):
+    # One class alone is all of them.
+    each = list(enumerate(zip(metrics.classes, counts, strict=True))) if len(counts) > 1 else []
+    for class_id, (one, (true_positives, false_positives)) in each:
         colour = line_colour(class_id) if named else FAINT
         for axes, values in zip(panels, ratios(true_positives, false_positives, one.objects), strict=True):
             axes.plot(THRESHOLDS, values, color=colour, lw=1.2 if named else 0.7, alpha=0.9 if named else 0.6)
@@ -200,7 +202,7 @@ def thresholds_figure(metrics: Metrics) -> Figure:
             subtitle += f"; best {percent(float(values[best]))} at {THRESHOLDS[best]:.2f}"
         _title(axes, title, subtitle)
     _key(panels[-1], 0, "all classes", -1, INK)
-    for class_id, one in enumerate(metrics.classes if named else ()):
+    for class_id, (one, _) in each if named else ():
         _key(panels[-1], class_id + 1, one.name, class_id, line_colour(class_id))
     if not named:
         _key(panels[-1], 1, "one class each", -1, FAINT)

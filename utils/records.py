@@ -23,6 +23,8 @@ _TABBED = re.compile(rf".*\t{_BOX.pattern}", re.DOTALL)
 _NUMBERS = re.compile(rf"{PATTERN}(?:,{PATTERN})+,?")
 _BLANK = " \t\r\n"
 _EXACT = float(1 << 53)
+LIST_ANEW = "make the list anew with voc_annotation.py --classes"
+"""What helps where a list has other classes."""
 
 
 def parse_record(line: str, class_count: int | None = None) -> Record:
@@ -121,15 +123,15 @@ def read_annotation_list(path: str | Path, class_count: int | None = None) -> li
     return records
 
 
-def refuse_other_classes(path: str | Path, class_names: Sequence[str]) -> None:
-    """DataError where the ids in the annotation list ``path`` mean other classes, by the class list beside it."""
+def refuse_other_classes(path: str | Path, class_names: Sequence[str], remedy: str) -> None:
+    """DataError where the ids in the annotation list ``path`` mean other classes, by the class list beside it.
+
+    The message ends with the ``remedy``.
+    """
     beside = Path(path).parent / CLASS_LIST
     for number, (theirs, ours) in enumerate(zip(classes_if_any(beside), class_names, strict=False)):
         if theirs != ours:
-            raise DataError(
-                f"{path}: class id {number}: is {theirs!r} by {beside}, not {ours!r}: "
-                "give that class list, or make the list anew with voc_annotation.py --classes"
-            )
+            raise DataError(f"{path}: class id {number}: is {theirs!r} by {beside}, not {ours!r}: {remedy}")
 
 
 def write_annotation_list(path: str | Path, records: Iterable[Record]) -> None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain, takewhile
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from utils.errors import ConfigError, FileError, did_you_mean
-from utils.files import as_json, write_atomically
+from utils.errors import ConfigError, did_you_mean
+from utils.files import write_atomically
 from utils.problems import Problems
 from utils.voc import annotation_stems, image_sets, index_images, inner_folders, read_image_set, voc_year_dir, voc_years
 
 SPLITS = ("train", "val", "test")
 _IMAGE_SETS = Path("ImageSets", "Main")
-MEMORY = "splits.json"
 _MEANT = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
@@ -104,10 +101,10 @@ def _source(year: str, folder: Path, rule: SplitRule, problems: Problems) -> Sou
     cut: tuple[str, ...] = ()
     if "trainval" in existing and not {"train", "val"} & set(splits):
         cut = SPLITS[:2]
-        splits |= _drawn(read_image_set(folder, "trainval", problems), cut, rule, {})
+        splits |= drawn(read_image_set(folder, "trainval", problems), cut, rule, {})
     elif not splits:
         cut = SPLITS
-        splits = _drawn(stems, cut, rule, {})
+        splits = drawn(stems, cut, rule, {})
         known = set(stems)
         for stem, names in index_images(folder).items():
             if stem not in known:
@@ -116,97 +113,20 @@ def _source(year: str, folder: Path, rule: SplitRule, problems: Problems) -> Sou
     for stem in stems:
         if stem not in listed:
             problems.warn("annotation in no split", f"{folder}: Annotations/{stem}.xml: is in no split: not used")
-    return Source(year, folder, _in_order(splits), cut)
+    return Source(year, folder, in_order(splits), cut)
 
 
-def _in_order(splits: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def in_order(splits: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Those that have images, train first."""
     return {split: splits[split] for split in SPLITS if splits.get(split)}
 
 
-def keep_earlier(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[Source]:
-    """``sources`` with what an earlier run into ``out`` made of their splits left as it was; only new images are drawn.
-
-    What a detector was trained on would be in its test part otherwise, as soon as a photo is added. Another rule draws
-    all anew. FileError where what is remembered cannot be read.
-    """
-    memory = _memory(out)
-    return [_kept(source, memory, rule) for source in _known(sources, memory)]
-
-
-def _known(sources: Sequence[Source], memory: Mapping[str, Any]) -> Iterator[Source]:
-    """``sources`` with the folders that they are remembered by: their own, or where they were before they moved."""
-    gone = [folder for folder in memory if not Path(folder).is_dir()]
-    for source in sources:
-        known_as = str(source.folder)
-        if known_as not in memory:
-            stems = _stems_cut(source)
-            # Most of what is remembered is here; of several the one whose path ends alike.
-            moved = [one for one in gone if 2 * len(stems & (known := _earlier(memory[one])).keys()) > len(known)]
-            alike = sorted(moved, key=lambda one: _alike(Path(one), source.folder))
-            known_as = alike[-1] if alike and _alike(Path(alike[-1]), source.folder) else ""
-            gone = [folder for folder in gone if folder != known_as]
-        yield replace(source, known_as=known_as)
-
-
-def _alike(one: Path, other: Path) -> int:
-    """How many parts of the two paths are the same, from the end."""
-    pairs = zip(reversed(one.parts), reversed(other.parts), strict=False)
-    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
-
-
-def _stems_cut(source: Source) -> set[str]:
+def stems_cut(source: Source) -> set[str]:
+    """The images of the splits that we made."""
     return set(chain.from_iterable(source.splits.get(split, ()) for split in source.cut))
 
 
-def _earlier(known: Mapping[str, Any]) -> dict[str, str]:
-    return {stem: split for split, stems in known["parts"].items() for stem in stems}
-
-
-def _kept(source: Source, memory: Mapping[str, Any], rule: SplitRule) -> Source:
-    known = memory.get(source.known_as)
-    if not source.cut or known is None:
-        return source
-    if rule.always or known["rule"] != rule.draws:
-        return replace(source, replaces=True)
-    earlier = _earlier(known)
-    splits = source.splits | _drawn(_stems_cut(source), source.cut, rule, earlier)
-    return replace(source, splits=_in_order(splits), earlier=earlier)
-
-
-def _memory(out: Path) -> dict[str, Any]:
-    path = out / MEMORY
-    try:
-        memory: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        if not all(one["rule"] and _are_parts(one["parts"]) for one in memory.values()):
-            raise ValueError("holds something else than the images of train, val and test")
-        return memory
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FileError(f"{path}: {error}: restore it, or remove it to split anew") from error
-
-
-def _are_parts(given: Any) -> bool:
-    return set(given) <= set(SPLITS) and all(
-        isinstance(stems, list) and all(isinstance(stem, str) for stem in stems) for stems in given.values()
-    )
-
-
-def remember(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[Path]:
-    """Writes to ``out`` what ``keep_earlier`` goes by, images that are left out among it. Returns the path, if any."""
-    memory, cut = _memory(out), [source for source in sources if source.cut]
-    for source in cut:
-        now = {stem: split for split in source.cut for stem in source.splits.get(split, ())}
-        parts: dict[str, list[str]] = {split: [] for split in SPLITS}
-        for stem, split in sorted({**source.earlier, **now}.items()):
-            parts[split].append(stem)
-        memory.pop(source.known_as, None)
-        memory[str(source.folder)] = {"rule": rule.draws, "parts": parts}
-    if not cut:
-        return []
-    write_atomically(out / MEMORY, as_json(memory) + "\n")
-    return [out / MEMORY]
-
-
-def _drawn(
+def drawn(
     stems: Collection[str], cut: Sequence[str], rule: SplitRule, earlier: Mapping[str, str]
 ) -> dict[str, list[str]]:
     """``stems`` dealt out to the splits ``cut``: by chance, but for those that ``earlier`` has somewhere."""
@@ -272,7 +192,7 @@ def split_lines(sources: Sequence[Source], out: Path, rule: SplitRule) -> Iterat
     for source, place in derived_folders(out, sources):
         made = f"new split (seed {rule.seed}){', in place of the earlier one' if source.replaces else ''}"
         if source.earlier:
-            new = len(_stems_cut(source) - source.earlier.keys())
+            new = len(stems_cut(source) - source.earlier.keys())
             of = f" (of {source.known_as})" if source.known_as != str(source.folder) else ""
             made = f"the earlier split{of} is kept, {new} new images joined it (--new-split draws all anew)"
         yield f"{made}: to measure on it, copy {place}/ImageSets into {source.folder}"
