@@ -114,9 +114,10 @@ class Learner:
         """What ``_train`` gives, of the step of ``batch``, whose gradient is summed up part by part."""
         parts = np.split(np.arange(len(batch.images)), self.config.accumulate)
         targets = [{name: value[rows] for name, value in batch.targets.items()} for rows in parts]
-        own = np.array([self.task.weight(one) for one in (batch.targets, *targets)])
+        counts = [len(batch.images), *map(len, parts)]
+        own = np.array([[self.task.weight(one) for one in (batch.targets, *targets)], counts]).T
         # Of all workers first: one of them may have nothing in a part where others have something.
-        whole, *weights = np.maximum(self.workers.sum(own), 1)
+        whole, *weights = self.workers.sum(own).max(axis=1)
         scale = 1.0 if self.loss_scale is None else self.loss_scale.value
         collected = [
             self._collect(batch.images[rows], part, float(share / whole), scale).numpy()

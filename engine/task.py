@@ -73,7 +73,7 @@ class Task(Protocol):
         """
 
     def weight(self, targets: Mapping[str, np.ndarray]) -> float:
-        """What the loss of a batch with ``targets`` is divided by (by 1 where this is 0), to add up batches."""
+        """What the loss of a batch with ``targets`` is divided by, or by its images where these are more."""
 
     def measure(
         self,

@@ -256,17 +256,17 @@ class Trainer:
 
     def _validate(self, learner: Learner) -> dict[str, float]:
         """Loss on the validation list: of its batches as the loss of an update is of its parts."""
-        data, sums, weights = self.task.val_data, *np.zeros((2, len(self.parts)))
+        data, sums, weights = self.task.val_data, np.zeros(len(self.parts)), np.zeros((len(self.parts), 2))
         batch_size = min(self.phases[-1].batch_size, len(data))
         batches = self._waiting(self.workers.own_stop).over(data.validation_batches(batch_size, self.workers.shard))
         steps = -(-len(data) // batch_size // self.workers.cluster.count)
         with self._within_memory(batch_size), self.workers.part():
             for batch in self.watched_part.track(batches, "validating", steps):
                 # L2, the last part, is the same for each batch.
-                weight = np.array([self.task.weight(batch.targets)] * (len(weights) - 1) + [1])
-                sums += learner.validation_step(batch) * np.maximum(weight, 1)
-                weights += weight
-        return named_parts(self.parts, self.workers.sum(sums) / np.maximum(self.workers.sum(weights), 1), "val")
+                own = np.array([(self.task.weight(batch.targets), len(batch.images))] * (len(sums) - 1) + [(1, 0)])
+                sums += learner.validation_step(batch) * own.max(axis=1)
+                weights += own
+        return named_parts(self.parts, self.workers.sum(sums) / self.workers.sum(weights).max(axis=1), "val")
 
     def _measure(self, entry: EpochMetrics) -> bool:
         """Measures on the validation data, as the measuring command does. Whether it is the best so far."""

@@ -101,7 +101,8 @@ def yolo_loss(
     bce = _objectness_bce(slots.objectness, wanted, config.focal_gamma) * (positive + negative)
 
     sums = _LevelSums(per_level, targets["slots"], real)
-    counts = sum_over_replicas(tf.stack([sums.dense(positive), sums.dense(negative)]))
+    images = tf.fill([len(per_level)], tf.cast(tf.shape(raw)[0], tf.float32))
+    counts = sum_over_replicas(tf.stack([sums.dense(positive), sums.dense(negative), images]))
     parts = [sums.at_slots((1.0 - score) * real), sums.dense(bce), sums.at_slots(class_bce * real)]
     return _weigh(parts, counts, outputs, spec, config)
 
@@ -168,7 +169,8 @@ def _weigh(
     box, objectness, classes = sums
     balance = tf.constant(config.balance, tf.float32)
     if config.normalisation == "positives":
-        positives = tf.maximum(tf.reduce_sum(counts[0]), 1.0)
+        # A batch of photos without objects, where the sum is large and nearly all there is, would outweigh the others.
+        positives = tf.maximum(tf.reduce_sum(counts[0]), counts[2, 0])
         box_share, class_share = box / positives, classes / positives
         objectness_share = objectness * balance / positives
     else:

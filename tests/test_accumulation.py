@@ -141,15 +141,17 @@ def test_what_a_part_counts_for_goes_by_the_positives_of_all_workers(tmp_path, m
     monkeypatch.setattr(learner, "_collect", collect)
     monkeypatch.setattr(learner, "_update", lambda scale: 1.0)
     # The photos of the first part have no objects; those of another worker have 3 positives there and 4 in the second.
-    monkeypatch.setattr(learner.workers, "sum", lambda own: own + np.array([7, 3, 4]))
+    others = np.array([(7, 4), (3, 2), (4, 2)])
+    monkeypatch.setattr(learner.workers, "sum", lambda own: own + others)
     learner.train_step(batch, 0.01)
     positives = np.count_nonzero(batch.targets["slots"] >= 0)
-    np.testing.assert_allclose(shares, [3 / (positives + 7), (positives + 4) / (positives + 7)], rtol=1e-6)
+    # The first part is divided by its 4 photos, which are more than its 3 positives.
+    np.testing.assert_allclose(shares, [4 / (positives + 7), (positives + 4) / (positives + 7)], rtol=1e-6)
     shares.clear()
-    monkeypatch.setattr(learner.workers, "sum", lambda own: 0 * own)
+    monkeypatch.setattr(learner.workers, "sum", lambda own: own * [0, 1])
     learner.train_step(batch, 0.01)
-    # Without any object the loss is the sum itself.
-    assert shares == [1, 1]
+    # Without any object the loss is that of an average photo.
+    assert shares == [0.5, 0.5]
 
 
 def test_where_levels_have_their_own_counts_the_losses_of_parts_are_averaged(tmp_path) -> None:

@@ -95,7 +95,7 @@ def plain_loss(outputs, boxes_per_image, spec, config: LossConfig) -> tuple[floa
                     objectness += focal(logit, 0, config.focal_gamma)
         start += count
         levels.append((box, objectness, classes, positives, negatives))
-    all_positives = max(sum(positives for *_, positives, _ in levels), 1)
+    all_positives = max(sum(positives for *_, positives, _ in levels), len(boxes_per_image))
     total = [0.0, 0.0, 0.0]
     for (box, objectness, classes, positives, negatives), balance in zip(levels, config.balance, strict=True):
         if config.normalisation == "positives":
@@ -302,11 +302,11 @@ def test_inputs_of_another_size_are_charged_as_by_a_detector_of_that_size(loss: 
 def test_focal_objectness_is_that_of_keras(gamma: float) -> None:
     outputs = raw_outputs(SPEC, 2, scale=3.0)
     loss = LossConfig(objectness_weight=1.0, focal_gamma=gamma)
-    # Without objects every slot is a negative, and the sum is divided by 1.
+    # Without objects every slot is a negative, and the sum is divided by the two photos.
     found = yolo_loss(outputs, targets_for([np.zeros((0, 4))] * 2), SPEC, loss).objectness
     logits = tf.concat([tf.reshape(value, [-1, 8])[:, 4] for value in outputs.values()], 0)
     keras_mean = keras.losses.BinaryFocalCrossentropy(gamma=gamma, from_logits=True)(tf.zeros_like(logits), logits)
-    np.testing.assert_allclose(found, keras_mean * len(logits), rtol=1e-4)
+    np.testing.assert_allclose(found, keras_mean * len(logits) / 2, rtol=1e-4)
 
 
 def test_focal_objectness_that_says_the_overlap_has_nothing_to_learn() -> None:

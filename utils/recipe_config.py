@@ -63,7 +63,8 @@ class LossConfig:
     objectness_target: Literal["one", "iou"] = "iou"
     """What a positive's objectness learns: 1, or the IoU of its decoded box with the truth."""
     normalisation: Literal["level", "positives"] = "positives"
-    """level: each level's sums by its own counts; positives: sums over all levels by all positives."""
+    """level: each level's sums by its own counts; positives: sums over all levels by all positives, or by the photos of
+    the batch where these are more."""
     box_weight: float = 4.0
     """Of the boxes (complete IoU) in the sum of the parts. Few classes that are easy to tell apart may gain by 8."""
     objectness_weight: float = 1.0
