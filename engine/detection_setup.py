@@ -21,7 +21,7 @@ from utils.anchor_fit import better_anchors, input_sizes
 from utils.anchors import write_anchors
 from utils.annotations import EDGE_TOLERANCE_PX
 from utils.augment import MIN_SIDE_PX
-from utils.config import DetectorSpec, RunConfig
+from utils.config import LEVELS, DetectorSpec, RunConfig
 from utils.errors import ConfigError, DataError, FileError
 from utils.image_headers import probe
 from utils.letterbox import Placement, place
@@ -87,7 +87,7 @@ class DetectionSetup:
         """Reads the lists, builds the detector."""
         train, val = self._read(spec, reporter)
         with strategy.scope():
-            model = initial_detector(spec, weights, reporter, self.config.train.seed)
+            model = initial_detector(spec, weights, reporter, self.config.train.seed, self.config.model.fresh_outputs)
         return DetectionTask(self.config, spec, model, train, val)
 
     def _read(self, spec: DetectorSpec, reporter: Reporter) -> tuple[list[Record], list[Record]]:
@@ -171,21 +171,29 @@ def _check_images(records: list[Record], config: RunConfig, reporter: Reporter) 
     return check_images([record.image_path for record in records], placed, reporter)
 
 
-def initial_detector(spec: DetectorSpec, weights: str, reporter: Reporter, seed: int = 0) -> keras.Model:
+def initial_detector(
+    spec: DetectorSpec, weights: str, reporter: Reporter, seed: int = 0, fresh_outputs: bool = False
+) -> keras.Model:
     """A detector with its first weights.
 
     ``weights``: "none" (drawn from ``seed``); "imagenet", "package" or an ``.h5`` file for the backbone; a checkpoint,
-    or a run with one: a detector's starts the whole, a classifier's the backbone. ``reporter`` tells what was
-    taken, of a download, and when a detector's anchors or classes are not those of ``spec``.
+    or a run with one: a detector's starts the whole, or with ``fresh_outputs`` all but the output layers, a
+    classifier's the backbone. ``reporter`` tells what was taken, of a download, and when a detector's anchors or
+    classes are not those of ``spec``.
     """
     found = starting_point(weights)
     if found is None:
         start = official_file(spec.backbone, reporter=reporter) if weights == "imagenet" else weights
         return build_detector(spec, start, seed)
     path, checkpoint = found
-    _refuse_other_network(checkpoint, spec, path)
+    _refuse_other_network(checkpoint, spec, path, fresh_outputs)
     model = build_detector(spec, seed=seed)
     given = checkpoint.weights()
+    if isinstance(checkpoint.spec, DetectorSpec) and fresh_outputs:
+        own = {one.path: np.asarray(one) for level in LEVELS for one in model.get_layer(f"head_{level}_logits").weights}
+        start_from(model, {**given, **own}, path)
+        reporter.note(f"{path}: all but its output layers is taken, which learn anew (model.fresh_outputs)")
+        return model
     if isinstance(checkpoint.spec, DetectorSpec):
         start_from(model, given, path)
         theirs = checkpoint.spec.at_size(spec.input_size)
@@ -211,21 +219,23 @@ def initial_detector(spec: DetectorSpec, weights: str, reporter: Reporter, seed:
     return model
 
 
-def _refuse_other_network(checkpoint: Checkpoint, spec: DetectorSpec, path: Path) -> None:
+def _refuse_other_network(checkpoint: Checkpoint, spec: DetectorSpec, path: Path, fresh_outputs: bool) -> None:
     theirs = checkpoint.spec
     # A classifier shares nothing but its backbone.
-    detector = isinstance(theirs, DetectorSpec)
-    if isinstance(theirs, DetectorSpec) and len(theirs.anchors_wh_px) != len(spec.anchors_wh_px):
+    detector = theirs if isinstance(theirs, DetectorSpec) else None
+    # What outputs mean does not matter where they are not taken.
+    whole = None if fresh_outputs else detector
+    if whole and len(whole.anchors_wh_px) != len(spec.anchors_wh_px):
         raise FileError(
-            f"{path}: anchors: {len(theirs.anchors_wh_px)}: this run has {len(spec.anchors_wh_px)}; give as many "
+            f"{path}: anchors: {len(whole.anchors_wh_px)}: this run has {len(spec.anchors_wh_px)}; give as many "
             "(--model.anchors)"
         )
-    for name in ("backbone", "separable_head", "decode", "masks") if detector else ("backbone",):
+    for name in ("backbone", *(("separable_head",) if detector else ()), *(("decode", "masks") if whole else ())):
         found, ours = getattr(theirs, name), getattr(spec, name)
         if found != ours:
             raise FileError(f"{path}: {name}: {found!r}: this run's model has {ours!r}; make them the same")
-    if detector and len(theirs.class_names) != len(spec.class_names):
+    if whole and len(whole.class_names) != len(spec.class_names):
         raise FileError(
-            f"{path}: classes: {len(theirs.class_names)}: this run has {len(spec.class_names)}; "
-            "start from weights with as many"
+            f"{path}: classes: {len(whole.class_names)}: this run has {len(spec.class_names)}; "
+            "start from weights with as many, or leave their outputs out (--model.fresh_outputs true)"
         )

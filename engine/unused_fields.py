@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from engine.checkpoint import PUBLISHED
 from engine.pace import measurements
 from engine.plan import phases
 from engine.task import Config
@@ -27,6 +28,8 @@ def without_effect(asked: Config) -> list[str]:
             f"train.early_stopping: {train.early_stopping}: never ends the run: measurements of its last phase: "
             f"{measured} (train.eval_every)"
         )
+    if isinstance(asked, RunConfig) and asked.model.fresh_outputs and asked.model.weights in PUBLISHED:
+        lines.append(f"model.fresh_outputs: is not used: model.weights {asked.model.weights} starts no outputs")
     return [*lines, *_augmentation(asked, plan[-1].until_epoch)]
 
 

@@ -15,15 +15,17 @@ import tensorflow as tf
 import yaml
 
 from engine import detection_setup, startup, unused_fields
-from engine.checkpoint import Checkpoint, model_tensors, save_checkpoint
+from engine.checkpoint import Checkpoint, model_tensors, read_checkpoint, save_checkpoint
 from engine.detection_setup import initial_detector
 from engine.inference import Predictor
 from engine.resume_check import as_it_was
 from engine.workers import default_strategy
 from nets.backbones import build_classifier
-from nets.layers import SeededDropout
+from nets.detector import build_detector
+from nets.layers import RANDOM_STATE, SeededDropout
 from tests import fault_runs
 from tests.runs_watched import Heard
+from tests.small_run import small_spec, write_run
 from tests.specs import detector_spec
 from utils.classifier_config import ClassifierRunConfig, ClassifierSpec
 from utils.config import DataConfig, ModelConfig, PhaseConfig, RunConfig, TrainConfig
@@ -94,6 +96,32 @@ def test_a_head_that_learned_other_anchors_starts_with_a_word(monkeypatch: pytes
     initial_detector(other, str(tmp_path / "best"), heard)
     (line,) = heard.lines
     assert line.startswith(f"{tmp_path / 'best'}: its head learned other anchors")
+
+
+def test_a_detector_of_other_classes_starts_from_all_but_the_outputs(tmp_path: Path) -> None:
+    run, learned = write_run(tmp_path), small_spec()
+    before, heard = read_checkpoint(run / "best").weights(), Heard()
+    other = replace(learned, class_names=("green", "red"), decode="exp")
+    with pytest.raises(FileError, match=r"decode: .*make them the same"):
+        initial_detector(other, str(run), heard)
+    with pytest.raises(FileError, match=r"classes: 3: this run has 2; .*--model.fresh_outputs true"):
+        initial_detector(replace(other, decode=learned.decode), str(run), heard)
+    after, drawn = (
+        {variable.path: np.asarray(variable) for variable in model.variables}
+        for model in (
+            initial_detector(other, str(run), heard, seed=5, fresh_outputs=True),
+            build_detector(other, seed=5),
+        )
+    )
+    outputs = {name for name in after if "_logits/" in name}
+    assert len(outputs) == 6
+    for name, value in after.items():
+        np.testing.assert_array_equal(value, drawn[name] if name in outputs or RANDOM_STATE in name else before[name])
+    assert [line.split(": ", 1)[1] for line in heard.lines] == [
+        "all but its output layers is taken, which learn anew (model.fresh_outputs)"
+    ]
+    with pytest.raises(FileError, match="separable_head"):
+        initial_detector(replace(other, separable_head=False), str(run), heard, fresh_outputs=True)
 
 
 def test_a_head_that_learned_other_classes_starts_with_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -167,6 +195,12 @@ def test_fields_that_change_nothing_are_said() -> None:
     assert "measurements of its last phase: 2 (" in lines[3]
     config = RunConfig(train=replace(train, epochs=20, eval_every=5), augment=replace(augment, close_mosaic=19))
     assert not any("is not used" in line or "never ends" in line for line in startup.what_was_decided(config, config))
+
+
+def test_fresh_outputs_of_what_has_none_are_said() -> None:
+    for weights, said in (("imagenet", 1), ("logs/first", 0)):
+        config = RunConfig(model=ModelConfig(weights=weights, fresh_outputs=True))
+        assert len(unused_fields.without_effect(config)) == said
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ class ModelConfig:
     mobilenet_v1_0.3_shallow and densenet_6-12-24-16 take any other alpha and blocks."""
     weights: str = "none"
     """Start of the backbone: none, imagenet, package, or a weights file; a checkpoint starts the whole detector."""
+    fresh_outputs: bool = False
+    """Leaves the output layers of such a checkpoint out, for a detector of other classes."""
     input_size: int = 416
     """Side of the square input in pixels, a multiple of 32."""
     resize: ResizeRule = "letterbox"
@@ -100,8 +102,7 @@ class TrainConfig:
     """While the backbone learns its batch normalization stays as it was, of which ImageNet knows more than a few photos
     do. null: of a detector that starts from ImageNet weights (imagenet, package, an .h5 file)."""
     backbone_rate: float | None = None
-    """Share of the learning rate that the backbone takes, decay included; null: 0.1 of such a detector, all
-    of any other."""
+    """Share of the learning rate that the backbone takes, decay included; null: 0.1 of such a detector, else all."""
     epochs: int = 300
     """Epochs of the whole run, the frozen ones included."""
     freeze_batch_size: int = 16
