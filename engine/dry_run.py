@@ -260,7 +260,8 @@ def _try_measuring(trainer: Trainer, costs: Costs, learner: Learner, scratch: Ru
 
 def _try_drawing(trainer: Trainer, costs: Costs, scratch: RunDirectory) -> None:
     """Draws curves twice, as the run does after each epoch."""
-    empty, task, times = {"epoch": 0, "frozen_backbone": False}, trainer.task, []
+    task, times = trainer.task, []
+    empty = {"epoch": 0, "frozen_backbone": False, **dict.fromkeys(task.curves, 0.0)}
     for _ in range(2):
         started = time.monotonic()
         plot_curves([empty], scratch.curves, task.parts, task.curves)

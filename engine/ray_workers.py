@@ -182,13 +182,15 @@ def _attended(
             for line in lines:
                 reporter.say(line if index == 0 else f"{cluster.name(index)}: {line}")
         codes = [code for _, code in looks]
-    return _code_of_all([code for code in codes if code is not None], stop.exit_code)
+    ended = [code for code in codes if code is not None]
+    return _code_of_all(ended, stop.exit_code, missed=told and not stop.made)
 
 
-def _code_of_all(codes: list[int], stopped: int) -> int:
+def _code_of_all(codes: list[int], stopped: int, missed: bool) -> int:
     """0 where all is done, and the code of a failure even where all were ``stopped``, an exit code or 0.
 
-    Of failures it is that of the worker that ended first: the others then miss it, which is a LostWorkerError.
+    Of failures it is that of a worker that does not miss another, which is a LostWorkerError. ``missed``: some had to
+    be ended, which is no stop that anybody asked for.
     """
     lost, failed = LostWorkerError.exit_code, [code for code in codes if code]
     causes = [code for code in failed if 0 < code < SIGNALLED and code != lost]
@@ -197,4 +199,4 @@ def _code_of_all(codes: list[int], stopped: int) -> int:
     if stopped:
         # Who is killed while it starts is missed by the others; otherwise it is a disk that is full, or the like.
         return lost if lost in failed and min(failed) > 0 else stopped
-    return next((code for code in failed if code > SIGNALLED), lost)
+    return lost if missed else next((code for code in failed if code > SIGNALLED), lost)

@@ -46,7 +46,7 @@ def _overruled(asked: Config) -> Iterator[tuple[str, str]]:
         if all(frozen):
             yield "batch_size", "the backbone is frozen in every epoch (train.freeze_epochs)"
         if not any(frozen):
-            yield "freeze_batch_size", "the backbone is never frozen (train.freeze_epochs, model.weights)"
+            yield "freeze_batch_size", "the backbone is never frozen (model.weights, train.epochs, train.freeze_epochs)"
     if all(frozen):
         for name in ("backbone_rate", "freeze_batch_norm"):
             yield name, "the backbone is frozen in every epoch"

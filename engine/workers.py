@@ -29,7 +29,7 @@ LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
-OWN_GPU = re.compile(r"CUDA_ERROR|cuDNN|cuBLAS|CUBIN", re.IGNORECASE)
+OWN_GPU = re.compile(r"CUDA|cuDNN|BLAS|CUBIN", re.IGNORECASE)
 """What fails on a GPU of this process, whatever the other workers do."""
 SILENT_S = 30
 """Seconds without a word of a worker after which it counts as gone."""
@@ -224,7 +224,7 @@ def _loss(cluster: Cluster, message: str) -> str:
     below = re.compile(r"\s*(\[\[|\d+ (successful operations|derived errors ignored|root error)|$)")
     reasons = [line.strip() for line in message.splitlines() if not below.match(line)]
     reason = reasons[-1][:200] if reasons else ""
-    if not others and OWN_GPU.search(reason):
+    if not others and reasons and OWN_GPU.search(reasons[-1]) and "NCCL" not in reasons[-1]:
         return f"{cluster.name(cluster.index)}: its GPU: {reason}: start all workers again with --resume"
     unnamed = f"another worker ({reason})" if reason else "another worker"
     who = cluster.name(others[0]) if others else unnamed

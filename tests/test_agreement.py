@@ -181,7 +181,7 @@ def test_workers_begin_alike(words: tuple[str, str]) -> None:
     ("message", "who"),
     [
         ("UNAVAILABLE: /job:worker/replica:0/task:1: Connection refused", "worker 1 (b:2)"),
-        ("NCCL operation failed", "another worker (NCCL operation failed)"),
+        ("NCCL: unhandled cuda error", "another worker (NCCL: unhandled cuda error)"),
         ("Graph execution error:\n\nDetected at node a\nNo room\n\t [[{{node a}}]]", "another worker (No room)"),
         (
             "2 root error(s) found.\n  (0) INTERNAL: No room\n0 successful operations.\n0 derived errors ignored. [Op]",
@@ -199,7 +199,10 @@ def test_a_lost_worker_is_named_or_else_what_tensorflow_says(
     assert str(raised.value) == f"{who}: is gone or cannot be reached: start all workers again with --resume"
 
 
-@pytest.mark.parametrize("reason", ["cuDNN launch failure", "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access"])
+@pytest.mark.parametrize(
+    "reason",
+    ["cuDNN launch failure", "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access", "Blas xGEMM launch failed"],
+)
 def test_a_gpu_of_its_own_that_fails_is_no_other_worker(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
     monkeypatch.setenv("TF_CONFIG", Cluster(ADDRESSES).tf_config(0))
     with pytest.raises(LostWorkerError) as raised, noticing_losses():

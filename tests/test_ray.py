@@ -261,6 +261,8 @@ def test_a_worker_that_never_meets_the_others_does_not_keep_them_waiting(monkeyp
     waiting, failing = FakeHost(None), FakeHost(2)
     assert attended([waiting, failing], reporter) == 2
     assert waiting.signals == [signal.SIGTERM]
+    # Nobody asked them to stop.
+    assert attended([FakeHost(-9), FakeHost(143, looks=5)]) == 4
     assert set(said) == {f"worker 1 (host:{id(failing)}): no such file"}
 
 

@@ -184,6 +184,41 @@ def test_a_copy_of_a_dataset_keeps_its_split_and_leaves_it_to_the_other(tmp_path
     assert f"the earlier split (of {copy.folder}) is kept, 0 new images" in capsys.readouterr().out
 
 
+def test_a_copy_of_a_copy_keeps_what_both_had(tmp_path):
+    """v10 sorts before v9."""
+    stems, out = [f"{i:03}" for i in range(60)], tmp_path / "out"
+    lists = {}
+    for version, count in (("v9", 20), ("v10", 50), ("v11", 60)):
+        annotated("--voc", split_tree(tmp_path / version, stems[:count]).root, "--out", out)
+        lists[version] = listed(out)
+    assert all(lists["v9"][name] <= lists["v10"][name] <= lists["v11"][name] for name in lists["v9"])
+
+
+def test_a_copy_counts_more_than_a_dataset_that_is_gone(tmp_path):
+    stems, out = [f"{i:03}" for i in range(40)], tmp_path / "out"
+    zebras = split_tree(tmp_path / "zebras", ["0", "00", *stems], (60, 48))
+    annotated("--voc", zebras.root, "--out", out)
+    annotated("--voc", split_tree(tmp_path / "cars", stems).root, "--out", out)
+    before = listed(out)
+    shutil.rmtree(zebras.root)
+    annotated("--voc", split_tree(tmp_path / "cars2", ["0", "00", *stems]).root, "--out", out)
+    after = listed(out)
+    assert all(before[name] <= after[name] for name in before)
+
+
+def test_what_is_new_in_a_dataset_and_its_copy_is_in_one_part(tmp_path):
+    stems, out = [f"{i:03}" for i in range(60)], tmp_path / "out"
+    tree = split_tree(tmp_path / "b", stems[:30])
+    annotated("--voc", tree.root, "--out", out)
+    for stem in stems[30:]:
+        tree.add(stem, CAR)
+    copy = split_tree(tmp_path / "a", [*stems, *(f"{stem} 2" for stem in stems)])
+    for roots in ((copy.root, tree.root), (tree.root, copy.root)):
+        annotated("--voc", *roots, "--out", out)
+        parts = [{Path(path).stem for path in found} for found in paths(out).values()]
+        assert sum(map(len, parts)) == len(set().union(*parts)) == 120
+
+
 def test_another_dataset_whose_photos_have_the_same_names_is_split_anew(tmp_path, capsys):
     out, stems = tmp_path / "out", [f"{i:03}" for i in range(20)]
     first = split_tree(tmp_path / "a", stems)

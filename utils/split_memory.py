@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import takewhile
@@ -29,30 +29,37 @@ def keep_earlier(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[
     all anew. FileError where what is remembered cannot be read.
     """
     memory = _memory(out)
-    return [_kept(source, memory, rule) for source in _known(sources, memory)]
-
-
-def _known(sources: Sequence[Source], memory: Mapping[str, Any]) -> Iterator[Source]:
-    """``sources`` with what they are remembered as: by their own folder, or by what they were moved or copied from."""
-    gone = {folder for folder in memory if not Path(folder).is_dir()}
-    taken: set[str] = set()
+    known, left = [], dict(memory)
     for source in sources:
-        known_as = str(source.folder)
-        if known_as not in memory:
-            stems, folder = stems_cut(source), source.folder
-            shared = {one: stems & _earlier(memory[one]).keys() for one in memory.keys() - taken}
-            found = [
-                one
-                for one, here in shared.items()
-                # Most of what is remembered is here.
-                if 2 * len(here) > len(_earlier(memory[one]))
-                and _alike(Path(one), folder)
-                and (one in gone or _is_copy(Path(one), folder, here))
-            ]
-            # Of several the one whose path ends alike.
-            known_as = max(found, key=lambda one: (_alike(Path(one), folder), one), default="")
-            taken |= {known_as} & gone
-        yield replace(source, known_as=known_as)
+        known.append(found := _known(source, left))
+        # Of two that have moved one was there.
+        if found.known_as and not Path(found.known_as).is_dir():
+            del left[found.known_as]
+    kept: dict[str, Source] = {}
+    # A copy comes after what it was copied from, so that what is new in both goes to one part.
+    for source in sorted(known, key=lambda one: one.known_as != str(one.folder)):
+        beside = kept.get(source.known_as)
+        kept[str(source.folder)] = _kept(source, memory, rule, _parts(beside) if beside else {})
+    return [kept[str(source.folder)] for source in sources]
+
+
+def _known(source: Source, memory: Mapping[str, Any]) -> Source:
+    """``source`` with what is remembered of its photos: by its own folder, or by those it was moved or copied from."""
+    folder = str(source.folder)
+    if folder in memory:
+        return replace(source, known_as=folder, earlier=_earlier(memory[folder]))
+    stems, found = stems_cut(source), []
+    for one in memory:
+        parts = _earlier(memory[one])
+        shared, gone = stems & parts.keys(), not Path(one).is_dir()
+        # Most of what is remembered is here. Of what is gone the photos cannot tell, so its path must end alike.
+        alike = _alike(Path(one), source.folder)
+        if 2 * len(shared) > len(parts) and alike and (gone or _is_copy(Path(one), source.folder, shared)):
+            found.append((not gone, len(shared), alike, one))
+    # What is surest counts most: copies, and those that share most.
+    found.sort()
+    earlier = {stem: part for *_, one in found for stem, part in _earlier(memory[one]).items()}
+    return replace(source, known_as=found[-1][-1] if found else "", earlier=earlier)
 
 
 def _is_copy(earlier: Path, folder: Path, stems: Collection[str]) -> bool:
@@ -78,17 +85,22 @@ def _alike(one: Path, other: Path) -> int:
     return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
+def _parts(source: Source) -> dict[str, str]:
+    return {stem: split for split in source.cut for stem in source.splits.get(split, ())}
+
+
 def _earlier(known: Mapping[str, Any]) -> dict[str, str]:
     return {stem: split for split, stems in known["parts"].items() for stem in stems}
 
 
-def _kept(source: Source, memory: Mapping[str, Any], rule: SplitRule) -> Source:
+def _kept(source: Source, memory: Mapping[str, Any], rule: SplitRule, beside: Mapping[str, str]) -> Source:
     known = memory.get(source.known_as)
     if not source.cut or known is None:
-        return source
+        return replace(source, earlier={})
     if rule.always or known["rule"] != rule.draws:
-        return replace(source, replaces=True)
-    earlier = _earlier(known)
+        replaces = source.known_as == str(source.folder) or not Path(source.known_as).is_dir()
+        return replace(source, replaces=replaces, earlier={})
+    earlier = {**source.earlier, **beside}
     splits = source.splits | drawn(stems_cut(source), source.cut, rule, earlier)
     return replace(source, splits=in_order(splits), earlier=earlier)
 
@@ -114,9 +126,8 @@ def remember(sources: Sequence[Source], out: Path, rule: SplitRule) -> list[Path
     """Writes to ``out`` what ``keep_earlier`` goes by, images that are left out among it. Returns the path, if any."""
     memory, cut = _memory(out), [source for source in sources if source.cut]
     for source in cut:
-        now = {stem: split for split in source.cut for stem in source.splits.get(split, ())}
         parts: dict[str, list[str]] = {split: [] for split in SPLITS}
-        for stem, split in sorted({**source.earlier, **now}.items()):
+        for stem, split in sorted({**source.earlier, **_parts(source)}.items()):
             parts[split].append(stem)
         if not Path(source.known_as).is_dir():
             memory.pop(source.known_as, None)

@@ -57,7 +57,7 @@ class Source:
     replaces: bool = False
     """Whether it takes the place of a split that was made before."""
     known_as: str = ""
-    """The folder that a split made before was of; not this one if the dataset has moved."""
+    """The folder that a split made before was of; not this one if the dataset was moved or copied."""
 
 
 def find_sources(
