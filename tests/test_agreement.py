@@ -201,11 +201,16 @@ def test_a_lost_worker_is_named_or_else_what_tensorflow_says(
 
 @pytest.mark.parametrize(
     "reason",
-    ["cuDNN launch failure", "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access", "Blas xGEMM launch failed"],
+    [
+        "cuDNN launch failure",
+        "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access",
+        "Blas xGEMM launch failed",
+        f"{'x' * 200} CUDA error",
+    ],
 )
 def test_a_gpu_of_its_own_that_fails_is_no_other_worker(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
     monkeypatch.setenv("TF_CONFIG", Cluster(ADDRESSES).tf_config(0))
     with pytest.raises(LostWorkerError) as raised, noticing_losses():
         raise tf.errors.InternalError(None, None, f"Graph execution error:\n\n{reason}\n\t [[{{{{node a}}}}]]")
     own = Cluster(ADDRESSES).name(0)
-    assert str(raised.value) == f"{own}: its GPU: {reason}: start all workers again with --resume"
+    assert str(raised.value) == f"{own}: its GPU: {reason[:200]}: start all workers again with --resume"

@@ -20,7 +20,14 @@ from PIL import Image
 
 import get_map
 from engine import evaluation, waiting
-from engine.evaluation import BatchPredictor, decoded_ahead, evaluate_records, ground_truths_for, image_ids
+from engine.evaluation import (
+    BatchPredictor,
+    decoded_ahead,
+    evaluate_records,
+    ground_truths_for,
+    image_ids,
+    samples_of_list,
+)
 from engine.interrupts import StoppedError
 from tests.conftest import ROOT
 from tests.evaluation_data import class_names, found, random_case, truth
@@ -30,6 +37,7 @@ from utils.errors import DataError
 from utils.map_files import write_map_files
 from utils.metrics import evaluate
 from utils.progress import Quiet
+from utils.records import write_annotation_list
 from utils.types import Detections, ImageArray, Record
 from utils.voc import load_ground_truth
 
@@ -200,6 +208,13 @@ def test_a_list_holds_what_the_voc_folder_holds(tmp_path: Path, other: Sequence[
     ((_, one),) = ground_truths_for([record(path, *listed)], NAMES)
     assert one.boxes_xyxy.tolist() == whole.boxes_xyxy.tolist()
     assert one.difficult.tolist() == whole.difficult.tolist() == [bool(flag) for flag in flags]
+
+
+def test_a_list_of_other_classes_is_refused(tmp_path: Path) -> None:
+    write_annotation_list(tmp_path / "list.txt", [record(voc_image(tmp_path, "1", xml_object("cat", A)), (0, A))])
+    (tmp_path / "classes.txt").write_text("dog\ncat\n")
+    with pytest.raises(DataError, match=r"class id 0: is 'dog' .* --classes and the classes\.txt of the run"):
+        samples_of_list(tmp_path / "list.txt", ("cat", "dog"))
 
 
 def test_what_a_list_alone_holds_comes_last(tmp_path: Path) -> None:

@@ -124,6 +124,23 @@ def test_a_detector_of_other_classes_starts_from_all_but_the_outputs(tmp_path: P
         initial_detector(replace(other, separable_head=False), str(run), heard, fresh_outputs=True)
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_run_tells_whether_its_outputs_learn_anew(
+    fresh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[bool] = []
+
+    def begin(spec: Any, weights: str, reporter: Reporter, seed: int, fresh_outputs: bool) -> keras.Model:
+        given.append(fresh_outputs)
+        return fault_runs.tiny_detector(spec)
+
+    monkeypatch.setattr(detection_setup, "initial_detector", begin)
+    tiny = fault_runs.tiny_config(tmp_path / "data")
+    config = replace(tiny, model=replace(tiny.model, fresh_outputs=fresh))
+    startup.start_run(config, tmp_path / "run", Quiet()).run.unlock()
+    assert given == [fresh]
+
+
 def test_a_head_that_learned_other_classes_starts_with_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def small(*_: Any, **__: Any) -> keras.Model:
         inputs = keras.Input([2])
